@@ -1,0 +1,113 @@
+//! Failures as callers see them: `application/problem+json` (RFC 9457), with a code that never changes.
+
+use crate::{fields::FieldError, request_id};
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use shared::{checkout::PlaceError, wechat};
+use std::error::Error;
+
+/// Why a request failed. `Display` is for the client; the source is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("a valid bearer token is needed: HS256, with sub and exp")]
+    Unauthorized,
+    #[error("this needs the role admin")]
+    #[expect(dead_code, reason = "the first route for admins comes with the operator's work")]
+    Forbidden,
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    #[error("this path does not take this method")]
+    MethodNotAllowed,
+    #[error("the request is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("the body is larger than 64 KiB")]
+    TooLarge,
+    #[error("one or more fields break a rule")]
+    Validation(Vec<FieldError>),
+    #[error("this package cannot be bought")]
+    PackageUnavailable,
+    #[error("the order is already paid")]
+    AlreadyPaid,
+    #[error("WeChat Pay refused the order")]
+    WechatRejected(#[source] wechat::Error),
+    #[error("WeChat Pay cannot be reached; try again in a moment")]
+    WechatUnavailable(#[source] wechat::Error),
+    #[error("something went wrong on our side")]
+    Internal(#[from] sqlx::Error),
+    #[error("something went wrong on our side")]
+    Panic,
+}
+
+impl ApiError {
+    /// The status, and the `code` that clients branch on: once released it never changes.
+    const fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::Validation(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed"),
+            Self::PackageUnavailable => (StatusCode::CONFLICT, "package_unavailable"),
+            Self::AlreadyPaid => (StatusCode::CONFLICT, "order_already_paid"),
+            Self::WechatRejected(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
+            Self::WechatUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
+            Self::Internal(_) | Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+}
+
+impl From<PlaceError> for ApiError {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Rejected(error) => Self::WechatRejected(error),
+            PlaceError::Unavailable(error) => Self::WechatUnavailable(error),
+            PlaceError::Database(error) => Self::Internal(error),
+        }
+    }
+}
+
+/// The one body of every failure.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    request_id: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.kind();
+        let request_id = request_id::current();
+        if status.is_server_error() {
+            tracing::error!(request_id, error = &self as &dyn Error, "request failed: {code}");
+        }
+        let problem = Problem {
+            // No document of its own: `code` says it all (RFC 9457 §4.2.1).
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code,
+            request_id,
+            errors: if let Self::Validation(errors) = &self { errors } else { &[] },
+        };
+        let body = serde_json::to_string(&problem).expect("texts and numbers are JSON");
+        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (status, content_type, body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

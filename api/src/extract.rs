@@ -1,0 +1,107 @@
+//! Extractors that refuse in our words.
+
+use crate::{
+    error::ApiError,
+    fields::{FieldError, Fields, FromFields},
+};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// A JSON body, in or out.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: FromFields, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if !content_type.is_some_and(is_json) {
+            return Err(ApiError::Malformed("Content-Type must be application/json"));
+        }
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
+            _ => ApiError::Malformed("the body cannot be read"),
+        })?;
+        let value = serde_json::from_slice(&body).map_err(|_| ApiError::Malformed("the body is not JSON"))?;
+        let Value::Object(values) = value else {
+            let message = "must be an object".to_owned();
+            return Err(ApiError::Validation(vec![FieldError { field: String::new(), message }]));
+        };
+        Fields::read(values).map(Self).map_err(ApiError::Validation)
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be written as JSON");
+                ApiError::Panic.into_response()
+            }
+        }
+    }
+}
+
+/// A query's parameters.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: FromFields, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let mut values = Map::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if values.insert(name.clone().into_owned(), value.into_owned().into()).is_some() {
+                let message = "is given more than once".to_owned();
+                return Err(ApiError::Validation(vec![FieldError { field: name.into_owned(), message }]));
+            }
+        }
+        Fields::read(values).map(Self).map_err(ApiError::Validation)
+    }
+}
+
+/// A path's parameter. One that cannot exist is not found, like one that does not.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    #[expect(clippy::disallowed_types, reason = "this is the substitute that clippy.toml names")]
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(ApiError::NotFound("page")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_json;
+
+    #[test]
+    fn json_is_known_with_and_without_its_charset() {
+        for good in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in ["", "text/plain", "application/jsonp", "application/x-www-form-urlencoded"] {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+}

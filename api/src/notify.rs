@@ -1,0 +1,139 @@
+//! The door for WeChat Pay's callbacks: it needs only the raw bytes and the keys in memory, and lets in what WeChat Pay
+//! has signed just now. What the callback means is the worker's business.
+
+use crate::{app::App, router::MAX_BODY_BYTES};
+use axum::{
+    body::{Body, HttpBody},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use shared::{
+    clock,
+    notify::{Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType},
+    wechat::{notification::notify_type, signature::Signed},
+};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+/// How many refused callbacks are kept in a second: enough to see an attack or a wrong key, too few to fill the disk.
+const KEPT_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+/// WeChat Pay waits 5 s for the whole answer (wechatpay-v3.md §4.6); a sender that takes longer is not it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than any that WeChat Pay sends. What is kept must be bounded.
+const MAX_HEADER_BYTES: usize = 1_024;
+
+/// Decides which refused callbacks are kept.
+pub type Sampler = DefaultDirectRateLimiter;
+
+/// A sampler of [`KEPT_PER_SECOND`].
+pub fn sampler() -> Sampler {
+    RateLimiter::direct(Quota::per_second(KEPT_PER_SECOND))
+}
+
+/// The answers that WeChat Pay understands (wechatpay-v3.md §4.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The notification is committed to the log.
+    Stored,
+    /// It is not; sent again or not, that is WeChat Pay's to decide.
+    Refused(StatusCode),
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        match self {
+            Self::Stored => (json, r#"{"code":"SUCCESS","message":"成功"}"#).into_response(),
+            Self::Refused(status) => (status, json, r#"{"code":"FAIL","message":"失败"}"#).into_response(),
+        }
+    }
+}
+
+/// `POST /api/payment/notify/wechat`
+pub async fn payment(State(app): State<Arc<App>>, sender: ConnectInfo<SocketAddr>, request: Request) -> Answer {
+    receive(&app, NotifyType::Payment, sender.0, request).await.unwrap_or_else(Answer::Refused)
+}
+
+/// `POST /api/payment/notify/wechat/refund`
+pub async fn refund(State(app): State<Arc<App>>, sender: ConnectInfo<SocketAddr>, request: Request) -> Answer {
+    receive(&app, NotifyType::Refund, sender.0, request).await.unwrap_or_else(Answer::Refused)
+}
+
+/// Both routes take both families of events; `by_route` only names one whose event is unknown.
+async fn receive(app: &App, by_route: NotifyType, sender: SocketAddr, request: Request) -> Result<Answer, StatusCode> {
+    let (parts, body) = request.into_parts();
+    let body = read(body).await?;
+    let headers = read_headers(&parts.headers).ok_or(StatusCode::BAD_REQUEST)?;
+    let by_event = notify_type(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let verdict = verify(app, &headers, &body).await;
+    let notify = NewNotify {
+        id: NotifyId::generate(),
+        notify_type: by_event.unwrap_or(by_route),
+        rejected: verdict.as_ref().err().cloned(),
+        client_ip: Some(sender.ip().to_canonical().to_string()),
+        headers,
+        body,
+    };
+    match verdict {
+        Ok(()) => app.intake.store(notify).await.map(|()| Answer::Stored).map_err(|_| StatusCode::SERVICE_UNAVAILABLE),
+        Err(fault) => {
+            if app.rejected.check().is_ok() {
+                tracing::warn!(notify.id = %notify.id, sender = %sender.ip(), "callback refused: {fault}");
+                app.intake.keep(notify);
+            }
+            // WeChat Pay comes again; by then the key may be here.
+            let come_again = fault == Fault::KeyUnavailable;
+            Err(if come_again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED })
+        }
+    }
+}
+
+async fn read(body: Body) -> Result<Vec<u8>, StatusCode> {
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) => {
+            let too_large = error.to_string().contains("length limit");
+            Err(if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST })
+        }
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
+/// `None` when one of the four that WeChat Pay always sends is missing, or no text.
+fn read_headers(headers: &HeaderMap) -> Option<NotifyHeaders> {
+    let get = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        (value.len() <= MAX_HEADER_BYTES).then(|| value.to_owned())
+    };
+    Some(NotifyHeaders {
+        wechatpay_timestamp: get("wechatpay-timestamp")?,
+        wechatpay_nonce: get("wechatpay-nonce")?,
+        wechatpay_signature: get("wechatpay-signature")?,
+        wechatpay_serial: get("wechatpay-serial")?,
+        wechatpay_signature_type: get("wechatpay-signature-type"),
+        request_id: get("request-id"),
+        content_type: get("content-type"),
+        user_agent: get("user-agent"),
+    })
+}
+
+/// Freshness is judged here and once: a worker that handles the row tomorrow must not judge it again.
+async fn verify(app: &App, headers: &NotifyHeaders, body: &[u8]) -> Result<(), Fault> {
+    let signed = Signed {
+        timestamp: &headers.wechatpay_timestamp,
+        nonce: &headers.wechatpay_nonce,
+        signature: &headers.wechatpay_signature,
+    };
+    if !signed.is_fresh(clock::now()) {
+        return Err(Fault::TimestampStale);
+    }
+    let serial = &headers.wechatpay_serial;
+    match app.keys.verify(serial, &signed, body) {
+        Err(Fault::KeyUnavailable) if app.wechat.refresh_keys().await => app.keys.verify(serial, &signed, body),
+        verdict => verdict,
+    }
+}

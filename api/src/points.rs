@@ -1,0 +1,77 @@
+//! The caller's points: balance and ledger.
+
+use crate::{
+    app::App,
+    auth::User,
+    error::ApiError,
+    extract::{Json, Query},
+    fields::{Fields, FromFields},
+    page::{Page, PageQuery},
+};
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use shared::{
+    orders::OrderNo,
+    points::{Entry, EntryKind, sql},
+    users::UserId,
+};
+use std::sync::Arc;
+
+/// A query without parameters: any that is sent is refused.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl FromFields for Nothing {
+    fn from_fields(_: &mut Fields) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+/// The caller's balance.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BalanceBody {
+    user_id: UserId,
+    balance: i64,
+}
+
+/// One line of the ledger, as the contract spells it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryBody {
+    id: i64,
+    kind: EntryKind,
+    delta: i64,
+    balance_after: i64,
+    order_no: OrderNo,
+    refund_no: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
+impl From<Entry> for EntryBody {
+    fn from(entry: Entry) -> Self {
+        let Entry { id, kind, delta, balance_after, order_no, refund_no, created_at } = entry;
+        Self { id, kind, delta, balance_after, order_no, refund_no, created_at }
+    }
+}
+
+/// `GET /api/points/balance`
+pub async fn balance(
+    State(app): State<Arc<App>>,
+    caller: User,
+    Query(Nothing): Query<Nothing>,
+) -> Result<Json<BalanceBody>, ApiError> {
+    let balance = sql::balance(&app.db, caller.id()).await?;
+    Ok(Json(BalanceBody { user_id: caller.id().clone(), balance }))
+}
+
+/// `GET /api/points/entries`
+pub async fn entries(
+    State(app): State<Arc<App>>,
+    caller: User,
+    Query(query): Query<PageQuery<i64>>,
+) -> Result<Json<Page<EntryBody>>, ApiError> {
+    let entries = sql::entries(&app.db, caller.id(), query.after, query.rows()).await?;
+    Ok(Json(Page::of(&query, entries, |entry| entry.id)))
+}

@@ -1,0 +1,44 @@
+//! Which path leads where, and what surrounds every answer.
+
+use crate::{app::App, error::ApiError, health, notify, orders, packages, points, request_id};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use std::{any::Any, sync::Arc};
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// The largest body that is read, in bytes. For callbacks the contract says so; no other body of ours comes near it.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/api/payment/packages", get(packages::list))
+        .route("/api/payment/packages/{id}", get(packages::one))
+        .route("/api/payment/orders", post(orders::create))
+        .route("/api/payment/orders/{orderNo}", get(orders::one))
+        .route("/api/payment/orders/{orderNo}/qrcode.svg", get(orders::qrcode))
+        .route("/api/payment/notify/wechat", post(notify::payment))
+        .route("/api/payment/notify/wechat/refund", post(notify::refund))
+        .route("/api/points/balance", get(points::balance))
+        .route("/api/points/entries", get(points::entries))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(async || ApiError::NotFound("page"))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(|panic| panicked(&panic)))
+        .layer(middleware::from_fn(request_id::layer))
+        .with_state(app)
+}
+
+/// A bug of ours must cost one answer, not the process.
+fn panicked(panic: &Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!("a handler panicked: {}", text.unwrap_or("no message"));
+    ApiError::Panic.into_response()
+}

@@ -1,0 +1,65 @@
+//! `ops`: the operator's command line.
+
+mod migrate;
+mod seed;
+mod token;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use shared::config::{self, Env, Faults};
+use std::process::ExitCode;
+
+/// The operator's command line.
+#[derive(Debug, Parser)]
+#[command(name = "ops", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create the database when it is missing, and bring its schema up to this build. Several may do this at once.
+    Migrate,
+    /// Add four sample packages when there are none.
+    Seed,
+    /// Print a token for the API.
+    Token(token::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let variables = config::describe(|env| (config::database(env), config::jwt_secret(env)));
+    let help = format!("Configured by the environment, and by a .env file in the working directory:\n\n{variables}");
+    let matches = Arguments::command().after_help(help).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(arguments.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Faults of the configuration speak for themselves, a line each.
+            match error.downcast_ref::<Faults>() {
+                Some(faults) => eprintln!("{faults}"),
+                None => eprintln!("ops: {error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    let mut env = Env::from_process();
+    match command {
+        Command::Migrate => migrate::run(&read(&mut env, config::database)?).await,
+        Command::Seed => seed::run(&read(&mut env, config::database)?).await,
+        Command::Token(arguments) => {
+            token::run(&arguments, &read(&mut env, config::jwt_secret)?);
+            Ok(())
+        }
+    }
+}
+
+fn read<T>(env: &mut Env, load: impl FnOnce(&mut Env) -> Option<T>) -> Result<T, Faults> {
+    match load(env) {
+        Some(value) if env.is_sound() => Ok(value),
+        _ => Err(env.faults()),
+    }
+}

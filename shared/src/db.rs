@@ -1,0 +1,131 @@
+//! The connection to PostgreSQL, and whether its schema is the one this build knows.
+
+use crate::{MIGRATOR, config::DatabaseConfig};
+use secrecy::ExposeSecret;
+use sqlx::{
+    PgPool, Postgres,
+    migrate::MigrateDatabase,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{str::FromStr, time::Duration};
+
+/// How long a request waits for a connection. Short: WeChat Pay waits 5 s for its answer, and then comes again.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a starting process waits for its database.
+const START_DEADLINE: Duration = Duration::from_mins(1);
+const START_PAUSE: Duration = Duration::from_millis(250);
+
+/// Why the schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Older than this build, or not there at all.
+    #[error("the database's schema is older than this build (it has {found}, version {known} is needed): run `ops migrate`")]
+    Older {
+        /// What the database has.
+        found: String,
+        /// What this build needs.
+        known: i64,
+    },
+    /// The database could not be asked.
+    #[error("the database cannot be reached (DATABASE_URL)")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A pool that connects when it is first used. `name` is what `pg_stat_activity` shows.
+///
+/// # Errors
+/// When the URL cannot be read.
+pub fn pool(config: &DatabaseConfig, name: &str) -> sqlx::Result<PgPool> {
+    let options = PgConnectOptions::from_str(config.url.expose_secret())?.application_name(name).options([
+        // A worker that was stopped in the middle of a transaction must not hold its locks for ever.
+        ("idle_in_transaction_session_timeout", "30s"),
+        ("statement_timeout", "30s"),
+    ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options))
+}
+
+/// Creates the database when it is missing, and brings its schema up to this build. Several processes may do this at
+/// once: they take turns.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn migrate(config: &DatabaseConfig) -> Result<(), sqlx::migrate::MigrateError> {
+    let url = config.url.expose_secret();
+    if !Postgres::database_exists(url).await? {
+        // Another process may have been faster; that is all right, when it is there now.
+        if let Err(error) = Postgres::create_database(url).await
+            && !Postgres::database_exists(url).await?
+        {
+            return Err(error.into());
+        }
+    }
+    let db = PgPoolOptions::new().max_connections(1).connect(url).await?;
+    MIGRATOR.run(&db).await
+}
+
+/// Waits until the database answers, then refuses a schema that is older than this build.
+///
+/// # Errors
+/// [`SchemaError::Older`], or [`SchemaError::Database`] when it did not answer for a minute.
+pub async fn wait_for_schema(db: &PgPool) -> Result<(), SchemaError> {
+    let deadline = tokio::time::Instant::now() + START_DEADLINE;
+    let mut told = false;
+    loop {
+        match check_schema(db).await {
+            Err(SchemaError::Database(error)) if is_outage(&error) && tokio::time::Instant::now() < deadline => {
+                if !told {
+                    tracing::warn!("the database does not answer yet (DATABASE_URL): {error}");
+                    told = true;
+                }
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether the database itself is away, so that nothing can be concluded about what was asked of it.
+pub fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        // 08: connection. 53: out of resources. 57: stopped by an operator, restarting, or a time-out of ours.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// Refuses a schema that is older than this build. A newer one is fine: migrations are safe under the previous release.
+///
+/// # Errors
+/// [`SchemaError`]
+pub async fn check_schema(db: &PgPool) -> Result<(), SchemaError> {
+    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    // Not a checked query: the table belongs to the migrator, and may not be there.
+    let found = sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations where success")
+        .fetch_one(db)
+        .await;
+    let found = match found {
+        Ok(found) => found,
+        // 42P01: no such table. 3D000: no such database.
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3D000")) => None,
+        Err(error) => return Err(error.into()),
+    };
+    match found {
+        Some(version) if version >= known => Ok(()),
+        found => {
+            let found = found.map_or_else(|| "none".into(), |version| format!("version {version}"));
+            Err(SchemaError::Older { found, known })
+        }
+    }
+}

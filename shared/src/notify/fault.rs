@@ -1,0 +1,113 @@
+//! Why a notification could not be applied. The class decides what happens next; the code is what operators see.
+
+/// What a fault calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The cause may pass by itself: try again.
+    Passing,
+    /// Nothing will change by itself: an operator must look.
+    Final,
+    /// Nothing of ours is at stake: it is not from WeChat Pay, or not for us.
+    NotOurs,
+}
+
+/// Why a notification could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The signature is not the named key's.
+    #[error("the signature does not match the body under the key it names")]
+    SignatureInvalid,
+    /// One of WeChat Pay's deliberate wrong signatures (wechatpay-v3.md §3).
+    #[error("a signature probe of WeChat Pay's; it was refused, as it should be")]
+    SignatureProbe,
+    /// The door saw a timestamp over five minutes off.
+    #[error("the timestamp is more than 5 minutes off; check this machine's clock if this happens often")]
+    TimestampStale,
+    /// No key for the serial, even after a refresh.
+    #[error("no key is known for the serial number it names; is WECHAT_PAY_PUBLIC_KEY_ID right?")]
+    KeyUnavailable,
+    /// Signed by WeChat Pay, but not a notification as the protocol has it.
+    #[error("not a notification as the protocol describes it: {0}")]
+    Malformed(&'static str),
+    /// The resource does not open under the `APIv3` key.
+    #[error("the resource cannot be decrypted; is WECHAT_PAY_API_KEY right?")]
+    DecryptFailed,
+    /// An event of another product.
+    #[error("an event of a kind that this service has no use for")]
+    EventUnsupported,
+    /// For another merchant.
+    #[error("mchid is not WECHAT_PAY_MCH_ID")]
+    MchidMismatch,
+    /// For another app.
+    #[error("appid is not WECHAT_PAY_APP_ID")]
+    AppidMismatch,
+    /// No such order (yet).
+    #[error("there is no order with this out_trade_no")]
+    OrderNotFound,
+    /// Another amount than the order's.
+    #[error("amount.total is not the order's amount")]
+    AmountMismatch,
+    /// Another currency than the order's.
+    #[error("amount.currency is not CNY")]
+    CurrencyMismatch,
+    /// A success notification whose state is not success.
+    #[error("trade_state is not SUCCESS")]
+    TradeStateUnexpected,
+    /// The order was already paid by another transaction.
+    #[error("the order was already paid by another transaction; this money must go back")]
+    PaidTwice,
+    /// There is no refund of ours with this number.
+    #[error("there is no refund with this out_refund_no")]
+    RefundNotFound,
+    /// PostgreSQL refused the change: a constraint held where the code did not.
+    #[error("the database refused the change ({0})")]
+    DatabaseRefused(String),
+    /// PostgreSQL could not do it now.
+    #[error("the database could not apply it ({0})")]
+    DatabaseError(String),
+}
+
+impl Fault {
+    /// The stable code that operators and the API see.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::SignatureInvalid => "signature_invalid",
+            Self::SignatureProbe => "signature_probe",
+            Self::TimestampStale => "timestamp_stale",
+            Self::KeyUnavailable => "key_unavailable",
+            Self::Malformed(_) => "malformed_notification",
+            Self::DecryptFailed => "decrypt_failed",
+            Self::EventUnsupported => "event_unsupported",
+            Self::MchidMismatch => "mchid_mismatch",
+            Self::AppidMismatch => "appid_mismatch",
+            Self::OrderNotFound => "order_not_found",
+            Self::AmountMismatch => "amount_mismatch",
+            Self::CurrencyMismatch => "currency_mismatch",
+            Self::TradeStateUnexpected => "trade_state_unexpected",
+            Self::PaidTwice => "paid_twice",
+            Self::RefundNotFound => "refund_not_found",
+            Self::DatabaseRefused(_) => "database_refused",
+            Self::DatabaseError(_) => "database_error",
+        }
+    }
+
+    /// What it calls for.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::KeyUnavailable | Self::OrderNotFound | Self::DatabaseError(_) => Class::Passing,
+            // A stored row was verified at the door: when it fails now, the keys differ between the processes.
+            Self::SignatureInvalid
+            | Self::Malformed(_)
+            | Self::DecryptFailed
+            | Self::MchidMismatch
+            | Self::AppidMismatch
+            | Self::AmountMismatch
+            | Self::CurrencyMismatch
+            | Self::TradeStateUnexpected
+            | Self::PaidTwice
+            | Self::RefundNotFound
+            | Self::DatabaseRefused(_) => Class::Final,
+            Self::SignatureProbe | Self::TimestampStale | Self::EventUnsupported => Class::NotOurs,
+        }
+    }
+}

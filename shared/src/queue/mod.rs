@@ -1,0 +1,125 @@
+//! The only place that speaks AMQP. RabbitMQ carries the ids of stored notifications and makes things fast; that nothing
+//! is lost is the notify log's work. So a message that cannot be sent is dropped, and the rescue loop finds its row.
+//!
+//! A broken connection is replaced whole, by a loop of ours that declares everything again: there is no state to recover.
+
+mod consume;
+mod publish;
+mod topology;
+
+pub use consume::{Batch, Consumer};
+pub use publish::Publisher;
+pub use topology::QueueNames;
+
+use crate::notify::NotifyId;
+use lapin::{Connection, ConnectionProperties};
+use secrecy::{ExposeSecret, SecretString};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A broker that says nothing for twice this long is taken for dead.
+const HEARTBEAT_SECONDS: u16 = 10;
+/// The pause before the next try to connect grows up to this.
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
+
+/// Where the broker is, and under which names.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// `amqp://…`; holds a password.
+    pub url: SecretString,
+    /// The queues' names.
+    pub names: QueueNames,
+}
+
+/// Whether a connection to the broker stands, for readiness.
+#[derive(Clone, Debug, Default)]
+pub struct Link(Arc<AtomicBool>);
+
+impl Link {
+    /// Whether it stands now.
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, up: bool) {
+        self.0.store(up, Ordering::Relaxed);
+    }
+}
+
+/// What a message says: the ids of one group commit, as a JSON array of texts.
+fn encode(ids: &[NotifyId]) -> Vec<u8> {
+    serde_json::to_vec(ids).expect("a list of ids is JSON")
+}
+
+fn decode(message: &[u8]) -> Result<Vec<NotifyId>, serde_json::Error> {
+    serde_json::from_slice(message)
+}
+
+async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Error> {
+    let url = with_heartbeat(config.url.expose_secret());
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(&url, properties)).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+fn with_heartbeat(url: &str) -> String {
+    if url.contains("heartbeat=") {
+        return url.to_owned();
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}heartbeat={HEARTBEAT_SECONDS}")
+}
+
+/// What went wrong between us and the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the client library says.
+    #[error("RabbitMQ: {0}")]
+    Amqp(#[from] lapin::Error),
+    /// No answer in time.
+    #[error("RabbitMQ does not answer")]
+    TimedOut,
+    /// The stream of messages ended without an error.
+    #[error("RabbitMQ closed the consumer")]
+    Closed,
+}
+
+/// The pause before try number `failures` (1 or more) to connect again.
+fn reconnect_pause(failures: u32) -> Duration {
+    Duration::from_millis(100).saturating_mul(1 << failures.min(10)).min(MAX_RECONNECT_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_carries_one_id_or_several() {
+        for count in [1, 3] {
+            let ids: Vec<_> = (0..count).map(|_| NotifyId::generate()).collect();
+            assert_eq!(decode(&encode(&ids)).expect("our own message"), ids);
+        }
+        assert!(decode(b"nonsense").is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_is_asked_for_unless_the_url_has_one() {
+        assert_eq!(with_heartbeat("amqp://h/%2f"), "amqp://h/%2f?heartbeat=10");
+        assert_eq!(with_heartbeat("amqp://h?frame_max=9"), "amqp://h?frame_max=9&heartbeat=10");
+        assert_eq!(with_heartbeat("amqp://h?heartbeat=3"), "amqp://h?heartbeat=3");
+    }
+
+    #[test]
+    fn the_pause_grows_to_a_bound() {
+        assert_eq!(reconnect_pause(1), Duration::from_millis(200));
+        assert_eq!(reconnect_pause(u32::MAX), MAX_RECONNECT_PAUSE);
+    }
+}

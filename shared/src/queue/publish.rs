@@ -1,0 +1,138 @@
+//! Publishing, in the background and with confirms. Nobody waits for it: the row is committed before its id comes here.
+
+use super::{BrokerConfig, Error, Link, connect, encode, reconnect_pause, topology};
+use crate::notify::NotifyId;
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Groups of ids that may wait for the broker. What does not fit is left to the rescue loop.
+const MAX_WAITING_GROUPS: usize = 1_024;
+/// Messages that may wait for their confirm.
+const MAX_UNCONFIRMED: usize = 256;
+/// For the broker to take one message, and again to confirm it.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The publishing end. Clones feed the same connection.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    groups: mpsc::Sender<Vec<NotifyId>>,
+    link: Link,
+}
+
+impl Publisher {
+    /// A publisher, and the task that keeps its connection until `stop`; then it sends what is waiting and ends.
+    pub fn new(config: BrokerConfig, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING_GROUPS);
+        let link = Link::default();
+        (Self { groups: sender, link: link.clone() }, run(config, receiver, link, stop))
+    }
+
+    /// Hands over the ids of one group commit. Never waits; when the broker is away they are left to the rescue loop.
+    pub fn publish(&self, ids: Vec<NotifyId>) {
+        if self.link.is_up() && self.groups.try_send(ids).is_err() {
+            tracing::debug!("the broker is slower than the intake; a group of ids is left to the rescue loop");
+        }
+    }
+
+    /// Whether the broker is connected, for readiness.
+    pub fn link(&self) -> Link {
+        self.link.clone()
+    }
+}
+
+async fn run(config: BrokerConfig, mut groups: mpsc::Receiver<Vec<NotifyId>>, link: Link, stop: CancellationToken) {
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let result = session(&config, &mut groups, &link, &stop).await;
+        let was_up = link.is_up();
+        link.set(false);
+        let Err(error) = result else { return };
+        failures = if was_up { 1 } else { failures + 1 };
+        if was_up || failures == 1 {
+            tracing::warn!("{error}; notifications are handled by the rescue loop until it is back");
+        }
+        // What waits is older than the rescue loop's patience by the time the broker is back.
+        while groups.try_recv().is_ok() {}
+        tokio::select! {
+            () = tokio::time::sleep(reconnect_pause(failures)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// One connection's life.
+async fn session(
+    config: &BrokerConfig,
+    groups: &mut mpsc::Receiver<Vec<NotifyId>>,
+    link: &Link,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let connection = connect(config, "recharge publisher").await?;
+    let channel = connection.create_channel().await?;
+    topology::declare(&channel, &config.names).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    link.set(true);
+    tracing::info!("RabbitMQ connected for publishing");
+
+    let unconfirmed = Arc::new(Semaphore::new(MAX_UNCONFIRMED));
+    let broken = CancellationToken::new();
+    loop {
+        let ids = tokio::select! {
+            biased;
+            () = broken.cancelled() => return Err(Error::Closed),
+            ids = groups.recv() => ids,
+            () = wait_until_closed(&channel) => return Err(Error::Closed),
+            () = stop.cancelled() => groups.try_recv().ok(),
+        };
+        let Some(ids) = ids else { break };
+        let permit = tokio::select! {
+            permit = Arc::clone(&unconfirmed).acquire_owned() => permit.expect("the semaphore is never closed"),
+            () = broken.cancelled() => return Err(Error::Closed),
+        };
+        let confirm = within_timeout(channel.basic_publish(
+            "".into(),
+            ShortString::from(config.names.notify.as_str()),
+            BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+            &encode(&ids),
+            BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_content_type("application/json".into())
+                .with_message_id(ShortString::from(ids[0].to_string())),
+        ))
+        .await?;
+        let broken = broken.clone();
+        tokio::spawn(async move {
+            match within_timeout(confirm).await {
+                Ok(Confirmation::Ack(None)) => {}
+                Ok(_) => tracing::warn!(ids = ids.len(), "RabbitMQ did not take a message; the rescue loop handles it"),
+                Err(_) => broken.cancel(),
+            }
+            drop(permit);
+        });
+    }
+    let all = u32::try_from(MAX_UNCONFIRMED).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(PUBLISH_TIMEOUT, unconfirmed.acquire_many(all)).await;
+    let _ = tokio::time::timeout(PUBLISH_TIMEOUT, connection.close(200, "stopping".into())).await;
+    Ok(())
+}
+
+async fn within_timeout<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(PUBLISH_TIMEOUT, step).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// An idle publisher hears of a lost connection only by asking.
+async fn wait_until_closed(channel: &Channel) {
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    while channel.status().connected() {
+        tick.tick().await;
+    }
+}

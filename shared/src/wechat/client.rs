@@ -1,0 +1,294 @@
+//! The calls: Native order, query, close, refund, refund query, certificates.
+//!
+//! Each may be repeated with the same parameters, by the protocol's own word (wechatpay-v3.md §5.5, §6.3, §7.4, §9.2), so
+//! each is: two or three quick tries, a new signature every time. What is then still unknown is the caller's to ask about.
+
+use super::{
+    Error, KeyRing, Merchant, NewRefund, Refund, Transaction,
+    error::Unknown,
+    keys::CertificateList,
+    model::NativeAnswer,
+    transport::{Answer, Transport},
+};
+use crate::{
+    clock,
+    money::Fen,
+    orders::{OrderNo, TransactionId},
+};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// For one call, its repeats included.
+const CALL_DEADLINE: Duration = Duration::from_secs(12);
+const REPEATS: usize = 2;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Keys are fetched for an unknown serial at most this often: anybody can make one up.
+const REFRESH_PAUSE: Duration = Duration::from_mins(1);
+
+const RELOAD_PAUSE: Duration = Duration::from_hours(6);
+
+/// What stays literal in a path; `|` travels as `%7C` (wechatpay-v3.md §1.4).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'*').remove(b'.').remove(b'@');
+
+/// A Native order to place (wechatpay-v3.md §5.2). A repeat must be the same in every field.
+#[derive(Clone, Debug)]
+pub struct NativeOrder<'a> {
+    /// Our number.
+    pub out_trade_no: &'a OrderNo,
+    /// Shown to the payer; cut to 127 bytes.
+    pub description: &'a str,
+    /// How much.
+    pub total: Fen,
+    /// Until when it can be paid. Whole seconds.
+    pub time_expire: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+struct NativeRequest<'a> {
+    appid: &'a str,
+    mchid: &'a str,
+    description: String,
+    out_trade_no: &'a str,
+    time_expire: String,
+    notify_url: &'a str,
+    amount: OrderAmount,
+}
+
+#[derive(Serialize)]
+struct OrderAmount {
+    total: Fen,
+    currency: &'static str,
+}
+
+#[derive(Serialize)]
+struct CloseRequest<'a> {
+    mchid: &'a str,
+}
+
+/// A client of WeChat Pay, for one merchant. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Client {
+    transport: Transport,
+    merchant: Arc<Merchant>,
+    keys: Arc<KeyRing>,
+    last_refresh: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Client {
+    /// A client that signs as `merchant` and verifies with `keys`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up on this machine.
+    pub fn new(merchant: Arc<Merchant>, keys: Arc<KeyRing>) -> Result<Self, reqwest::Error> {
+        let transport = Transport::new(&merchant.base_url)?;
+        Ok(Self { transport, merchant, keys, last_refresh: Arc::default() })
+    }
+
+    /// Places a Native order; answers what its QR code must say. Valid for two hours.
+    pub async fn place_native(&self, order: &NativeOrder<'_>) -> Result<String, Error> {
+        let request = NativeRequest {
+            appid: &self.merchant.app_id,
+            mchid: &self.merchant.mch_id,
+            description: cut_to_bytes(order.description, 127),
+            out_trade_no: order.out_trade_no.as_str(),
+            time_expire: china_time(order.time_expire),
+            notify_url: &self.merchant.notify_url,
+            amount: OrderAmount { total: order.total, currency: "CNY" },
+        };
+        let answer: NativeAnswer = self.json(Method::POST, "/v3/pay/transactions/native", &body(&request)).await?;
+        Ok(answer.code_url)
+    }
+
+    /// The order with this number of ours, paid or not.
+    pub async fn find_order(&self, out_trade_no: &OrderNo) -> Result<Transaction, Error> {
+        let target = format!("{}?mchid={}", order_path(out_trade_no), path(&self.merchant.mch_id));
+        self.json(Method::GET, &target, "").await
+    }
+
+    /// The paid order with this number of WeChat Pay's.
+    pub async fn find_transaction(&self, transaction_id: &TransactionId) -> Result<Transaction, Error> {
+        let id = path(transaction_id.as_str());
+        let target = format!("/v3/pay/transactions/id/{id}?mchid={}", path(&self.merchant.mch_id));
+        self.json(Method::GET, &target, "").await
+    }
+
+    /// Closes the order, so that it cannot be paid any more. One that is closed already is fine.
+    pub async fn close(&self, out_trade_no: &OrderNo) -> Result<(), Error> {
+        let request = CloseRequest { mchid: &self.merchant.mch_id };
+        match self.call(Method::POST, &format!("{}/close", order_path(out_trade_no)), &body(&request)).await {
+            Ok(_) => Ok(()),
+            Err(Error::Rejected(refusal)) if refusal.is("ORDER_CLOSED") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for a refund. An answer means accepted, not refunded.
+    pub async fn refund(&self, refund: &NewRefund) -> Result<Refund, Error> {
+        self.json(Method::POST, "/v3/refund/domestic/refunds", &body(refund)).await
+    }
+
+    /// The refund with this number of ours.
+    pub async fn find_refund(&self, out_refund_no: &str) -> Result<Refund, Error> {
+        self.json(Method::GET, &format!("/v3/refund/domestic/refunds/{}", path(out_refund_no)), "").await
+    }
+
+    /// Fetches the platform certificates into the key ring. A merchant of public-key mode has none, which is fine.
+    pub async fn load_certificates(&self) -> Result<(), Error> {
+        // This answer may be signed by a certificate that is inside it, so it is opened before it is verified.
+        let accept = |answer| self.accept_certificates(answer);
+        match self.repeated(&Method::GET, "/v3/certificates", "", accept).await {
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.status == 404) && !self.keys.is_empty() => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Fetches the certificates because somebody named a serial that is not known: one fetch at a time, and not more than
+    /// one a minute. Answers whether it fetched.
+    pub async fn refresh_keys(&self) -> bool {
+        let Ok(mut last) = self.last_refresh.try_lock() else { return false };
+        if last.is_some_and(|last| last.elapsed() < REFRESH_PAUSE) {
+            return false;
+        }
+        let result = self.load_certificates().await;
+        *last = Some(Instant::now());
+        if let Err(error) = &result {
+            tracing::warn!(error = error as &dyn std::error::Error, "WeChat Pay's certificates cannot be refreshed");
+        }
+        result.is_ok()
+    }
+
+    /// Loads the certificates now and again a few times a day, until `stop` (wechatpay-v3.md §2.4: more often than every
+    /// 12 hours). While none can be had it tries again soon.
+    pub async fn keep_keys_fresh(self, stop: CancellationToken) {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let pause = match self.load_certificates().await {
+                Ok(()) => {
+                    failures = 0;
+                    RELOAD_PAUSE
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!("WeChat Pay's certificates cannot be loaded: {error}");
+                    }
+                    failures += 1;
+                    Duration::from_secs(1).saturating_mul(1 << failures.min(6))
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn accept_certificates(&self, answer: Answer) -> Result<Vec<u8>, Error> {
+        if answer.status.is_success() {
+            let unreadable = |why: &str| Error::Unknown(Unknown::Unreadable(why.into()));
+            let list: CertificateList<'_> =
+                serde_json::from_slice(&answer.body).map_err(|_| unreadable("it is no list of certificates"))?;
+            self.keys.add(list.open(&self.merchant.api_key).map_err(unreadable)?);
+            self.keys.drop_expired(clock::now());
+        }
+        answer.trusted(&self.keys)
+    }
+
+    async fn json<T: DeserializeOwned>(&self, method: Method, target: &str, body: &str) -> Result<T, Error> {
+        let answer = self.call(method, target, body).await?;
+        // A success without the field it is for says nothing about what was done.
+        serde_json::from_slice(&answer).map_err(|error| Error::Unknown(Unknown::Unreadable(error.to_string())))
+    }
+
+    async fn call(&self, method: Method, target: &str, body: &str) -> Result<Vec<u8>, Error> {
+        let accept = |answer: Answer| answer.trusted(&self.keys);
+        match self.repeated(&method, target, body, accept).await {
+            Err(Error::Unknown(Unknown::KeyMissing)) if self.refresh_keys().await => {
+                self.repeated(&method, target, body, accept).await
+            }
+            result => result,
+        }
+    }
+
+    /// Sends until an answer is accepted, or is a refusal, or the request has been repeated enough.
+    async fn repeated(
+        &self,
+        method: &Method,
+        target: &str,
+        body: &str,
+        accept: impl Fn(Answer) -> Result<Vec<u8>, Error> + Send,
+    ) -> Result<Vec<u8>, Error> {
+        let deadline = Instant::now() + CALL_DEADLINE;
+        let mut pauses =
+            ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_times(REPEATS).with_jitter().build();
+        for attempt in 0.. {
+            let sent = self.transport.send(&self.merchant, attempt, method, target, body);
+            let result = match tokio::time::timeout_at(deadline, sent).await {
+                Ok(answer) => answer.and_then(&accept),
+                Err(_) => break,
+            };
+            match (result, pauses.next()) {
+                (Err(error), Some(pause)) if error.may_repeat() => tokio::time::sleep(pause).await,
+                (result, _) => return result,
+            }
+        }
+        Err(Error::Unknown(Unknown::Deadline))
+    }
+}
+
+fn order_path(out_trade_no: &OrderNo) -> String {
+    format!("/v3/pay/transactions/out-trade-no/{}", path(out_trade_no.as_str()))
+}
+
+fn path(segment: &str) -> String {
+    utf8_percent_encode(segment, PATH).to_string()
+}
+
+fn body(request: &impl Serialize) -> String {
+    serde_json::to_string(request).expect("a struct of texts and numbers is JSON")
+}
+
+/// An instant as WeChat Pay writes it, in whole seconds.
+fn china_time(at: DateTime<Utc>) -> String {
+    let china = FixedOffset::east_opt(8 * 3_600).expect("an offset within a day");
+    at.with_timezone(&china).to_rfc3339_opts(SecondsFormat::Secs, false)
+}
+
+/// The longest beginning of at most `bytes` bytes, less the characters that the protocol refuses (over 3 bytes of UTF-8).
+fn cut_to_bytes(text: &str, bytes: usize) -> String {
+    let mut kept: String = text.chars().filter(|char| char.len_utf8() <= 3).collect();
+    kept.truncate(kept.floor_char_boundary(bytes));
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_travels_encoded_and_a_star_does_not() {
+        let order_no = "A_b-c|d*9".parse().expect("an order number");
+        assert_eq!(order_path(&order_no), "/v3/pay/transactions/out-trade-no/A_b-c%7Cd*9");
+    }
+
+    #[test]
+    fn a_description_is_cut_in_bytes_between_characters() {
+        assert_eq!(cut_to_bytes("积分", 5), "积");
+        assert_eq!(cut_to_bytes("积分", 6), "积分");
+        assert_eq!(cut_to_bytes("a😀b", 127), "ab");
+    }
+
+    #[test]
+    fn times_are_china_times_without_fractions() {
+        let at = DateTime::from_timestamp(1_795_000_000, 999_999_999).expect("an instant");
+        assert_eq!(china_time(at), "2026-11-18T19:06:40+08:00");
+    }
+}

@@ -1,0 +1,15 @@
+//! The whole service from outside: real processes, a real PostgreSQL, a real RabbitMQ, and the simulator for WeChat Pay.
+//!
+//! Each [`System`] has a database, a queue prefix, ports and processes of its own, so all tests run at once.
+
+mod callback;
+mod process;
+mod proxy;
+mod system;
+mod wait;
+
+pub use callback::Callback;
+pub use process::{Process, binary};
+pub use proxy::Proxy;
+pub use system::{Builder, SOON, System, database_url, ops};
+pub use wait::eventually;

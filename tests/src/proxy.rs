@@ -1,0 +1,119 @@
+//! A TCP proxy in front of a server: a load balancer for `api`, and for PostgreSQL and RabbitMQ a way to be gone for one
+//! test while all others go on.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Passed on.
+    Open,
+    /// Closed, the standing ones and the new ones, as when the server was killed.
+    Cut,
+    /// Taken, and never answered.
+    Stalled,
+}
+
+/// A proxy with an address of its own.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    backends: Arc<Mutex<Vec<SocketAddr>>>,
+    mode: Arc<watch::Sender<Mode>>,
+}
+
+impl Proxy {
+    /// A proxy that spreads connections over `backends`, one after the other.
+    ///
+    /// # Panics
+    /// When the machine has no free port.
+    pub async fn start(backends: Vec<SocketAddr>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let proxy = Self { address, backends: Arc::new(Mutex::new(backends)), mode: Arc::new(watch::Sender::new(Mode::Open)) };
+        tokio::spawn(proxy.clone().run(listener));
+        proxy
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Replaces the servers behind it.
+    ///
+    /// # Panics
+    /// Never, but for a bug of its own.
+    pub fn set_backends(&self, backends: Vec<SocketAddr>) {
+        *self.backends.lock().expect("nobody panics with it") = backends;
+    }
+
+    /// The server is gone: standing connections are closed, new ones too.
+    pub fn cut(&self) {
+        self.mode.send_replace(Mode::Cut);
+    }
+
+    /// The server hangs: nothing is passed on, nothing is closed.
+    pub fn stall(&self) {
+        self.mode.send_replace(Mode::Stalled);
+    }
+
+    /// The server is back.
+    pub fn restore(&self) {
+        self.mode.send_replace(Mode::Open);
+    }
+
+    async fn run(self, listener: TcpListener) {
+        let next = AtomicUsize::new(0);
+        while let Ok((client, _)) = listener.accept().await {
+            let backend = {
+                let backends = self.backends.lock().expect("nobody panics with it");
+                let turn = next.fetch_add(1, Ordering::Relaxed);
+                backends.get(turn % backends.len().max(1)).copied()
+            };
+            if let Some(backend) = backend {
+                tokio::spawn(pass(client, backend, self.mode.subscribe()));
+            }
+        }
+    }
+}
+
+async fn pass(mut client: TcpStream, backend: SocketAddr, mut mode: watch::Receiver<Mode>) {
+    let mut server = None;
+    loop {
+        let now = *mode.borrow_and_update();
+        match now {
+            Mode::Cut => return,
+            Mode::Stalled => {
+                if mode.changed().await.is_err() {
+                    return;
+                }
+            }
+            Mode::Open => {
+                let server = match &mut server {
+                    Some(server) => server,
+                    empty => match TcpStream::connect(backend).await {
+                        Ok(stream) => empty.insert(stream),
+                        Err(_) => return,
+                    },
+                };
+                let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, server) => return,
+                    changed = mode.changed() => if changed.is_err() { return },
+                }
+            }
+        }
+    }
+}

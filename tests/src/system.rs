@@ -1,0 +1,511 @@
+//! One whole installation, for one test.
+
+use crate::{Callback, Process, Proxy, eventually, process::binary};
+use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row, postgres::PgPoolOptions};
+use std::{
+    collections::BTreeMap,
+    env::temp_dir,
+    fs,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// Signs the tests' tokens.
+pub const JWT_SECRET: &str = "the tests' own secret, of more than 32 bytes";
+/// Slow enough for a debug build on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// What a test asks for.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    apis: usize,
+    workers: usize,
+    broker: bool,
+    clock_factor: u32,
+    key_mode: &'static str,
+    public_key: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { apis: 1, workers: 1, broker: true, clock_factor: 1, key_mode: "public-key", public_key: true }
+    }
+}
+
+impl Builder {
+    /// So many `api` processes behind one address.
+    #[must_use]
+    pub const fn apis(mut self, apis: usize) -> Self {
+        self.apis = apis;
+        self
+    }
+
+    /// So many `worker` processes.
+    #[must_use]
+    pub const fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Without RabbitMQ.
+    #[must_use]
+    pub const fn embedded(mut self) -> Self {
+        self.broker = false;
+        self
+    }
+
+    /// The simulator's retries come so many times faster than WeChat Pay's.
+    #[must_use]
+    pub const fn clock_factor(mut self, factor: u32) -> Self {
+        self.clock_factor = factor;
+        self
+    }
+
+    /// The simulator signs with its platform certificate, and the service has no public key of its.
+    #[must_use]
+    pub const fn certificates(mut self) -> Self {
+        self.key_mode = "certificate";
+        self.public_key = false;
+        self
+    }
+
+    /// The simulator signs with both keys in turn, as while a merchant moves from one to the other.
+    #[must_use]
+    pub const fn both_keys(mut self) -> Self {
+        self.key_mode = "mixed";
+        self
+    }
+
+    /// Starts everything, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(self) -> System {
+        System::start(self).await
+    }
+}
+
+/// A running installation. Dropping it ends its processes; [`System::finish`] also balances the books.
+#[derive(Debug)]
+pub struct System {
+    /// The `api` processes.
+    pub apis: Vec<Process>,
+    /// The `worker` processes.
+    pub workers: Vec<Process>,
+    /// WeChat Pay.
+    pub simulator: Process,
+    /// Between the service and PostgreSQL. The test's own connection does not go through it.
+    pub postgres: Proxy,
+    /// Between the service and RabbitMQ.
+    pub rabbitmq: Option<Proxy>,
+    /// The test's own connection to the database.
+    pub db: PgPool,
+    /// The test's HTTP client.
+    pub http: Client,
+    /// The service's environment.
+    pub env: BTreeMap<String, String>,
+    balancer: Proxy,
+    simulator_address: SocketAddr,
+    database: String,
+}
+
+fn env_or(name: &str, default: &str) -> String {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
+}
+
+/// The server's URL with another database in it.
+pub fn database_url(database: &str) -> String {
+    let url = env_or("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
+    let (base, query) = url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
+    let start = base.find("://").expect("a URL") + 3;
+    let host_end = base[start..].find('/').map_or(base.len(), |at| start + at);
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    format!("{}/{database}{query}", &base[..host_end])
+}
+
+fn amqp_url() -> String {
+    env_or("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
+}
+
+/// Puts a proxy before the server that the URL names; answers the URL of the proxy.
+async fn proxied(url: &str, default_port: u16) -> (String, Proxy) {
+    let start = url.find("://").expect("a URL") + 3;
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    let authority = &url[start..end];
+    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
+    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{default_port}") };
+    let backend = host.to_socket_addrs().expect("a host").find(SocketAddr::is_ipv4).expect("an IPv4 address");
+    let proxy = Proxy::start(vec![backend]).await;
+    let at = if user.is_empty() { "" } else { "@" };
+    (format!("{}{user}{at}{}{}", &url[..start], proxy.address(), &url[end..]), proxy)
+}
+
+/// The simulator's keys, made once for all tests of this build.
+fn simulator_keys() -> PathBuf {
+    static KEYS: OnceLock<PathBuf> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let folder = binary("simulator").with_file_name("simulator-keys");
+        if !folder.join("apiclient_key.pem").exists() {
+            // Several test binaries may come here at once: the first to rename wins.
+            let mine = folder.with_extension(Uuid::now_v7().to_string());
+            let made = Command::new(binary("simulator")).args(["init", "--data-dir"]).arg(&mine).output();
+            let made = made.expect("the simulator starts");
+            assert!(made.status.success(), "simulator init: {}", String::from_utf8_lossy(&made.stderr));
+            if fs::rename(&mine, &folder).is_err() {
+                let _ = fs::remove_dir_all(&mine);
+            }
+        }
+        folder
+    })
+    .clone()
+}
+
+/// Runs `ops` to its end; answers what it printed.
+///
+/// # Panics
+/// When it fails.
+pub fn ops(env: &BTreeMap<String, String>, arguments: &[&str]) -> String {
+    let output = Command::new(binary("ops")).args(arguments).env_clear().envs(env).current_dir(temp_dir()).output();
+    let output = output.expect("ops starts");
+    assert!(output.status.success(), "ops {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+impl System {
+    async fn start(builder: Builder) -> Self {
+        let database = format!("recharge_test_{}", Uuid::now_v7().simple());
+        let (postgres_url, postgres) = proxied(&database_url(&database), 5432).await;
+        let mut env = BTreeMap::from([("DATABASE_URL".to_owned(), postgres_url)]);
+        env.insert("PATH".into(), env_or("PATH", ""));
+        ops(&env, &["migrate"]);
+        ops(&env, &["seed"]);
+
+        let mut rabbitmq = None;
+        if builder.broker {
+            let (url, proxy) = proxied(&amqp_url(), 5672).await;
+            env.insert("AMQP_URL".into(), url);
+            env.insert("QUEUE_PREFIX".into(), database.clone());
+            rabbitmq = Some(proxy);
+        }
+        let balancer = Proxy::start(Vec::new()).await;
+        let notify_url = format!("http://{}/api/payment/notify/wechat", balancer.address());
+
+        let merchant_env = temp_dir().join(format!("{database}.env"));
+        let clock_factor = builder.clock_factor.to_string();
+        let keys = simulator_keys();
+        let mut simulator = Process::start(
+            "simulator",
+            &[
+                "--listen", "127.0.0.1:0", "--data-dir", keys.to_str().expect("UTF-8"),
+                "--env-file", merchant_env.to_str().expect("UTF-8"),
+                "--clock-factor", &clock_factor, "--key-mode", builder.key_mode,
+            ],
+            &BTreeMap::new(),
+        );
+        let simulator_address = simulator.listening().await;
+        for line in fs::read_to_string(&merchant_env).expect("the simulator writes it").lines() {
+            if let Some((name, value)) = line.split_once('=') {
+                env.insert(name.trim_start_matches("export ").into(), value.trim_matches(['"', '\'']).into());
+            }
+        }
+        let _ = fs::remove_file(&merchant_env);
+        if !builder.public_key {
+            env.retain(|name, _| !name.starts_with("WECHAT_PAY_PUBLIC_KEY"));
+        }
+        for (name, value) in [
+            ("JWT_SECRET", JWT_SECRET),
+            ("DATA_ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("WECHAT_PAY_NOTIFY_URL", &notify_url),
+            ("API_LISTEN", "127.0.0.1:0"),
+            ("WORKER_LISTEN", "127.0.0.1:0"),
+            ("SHUTDOWN_GRACE_SECONDS", "10"),
+        ] {
+            env.insert(name.into(), value.into());
+        }
+
+        let db = PgPoolOptions::new().max_connections(4).connect(&database_url(&database)).await.expect("the database");
+        let http = Client::builder().timeout(SOON).build().expect("a client");
+        let (apis, workers) = (Vec::new(), Vec::new());
+        let mut system =
+            Self { apis, workers, simulator, postgres, rabbitmq, db, http, env, balancer, simulator_address, database };
+        for _ in 0..builder.apis {
+            system.start_api().await;
+        }
+        for _ in 0..builder.workers {
+            system.start_worker().await;
+        }
+        system
+    }
+
+    /// Starts one more `api` behind the address.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_api(&mut self) {
+        let mut api = Process::start("api", &[], &self.env);
+        let address = api.listening().await;
+        self.ready(address).await;
+        self.apis.push(api);
+        let mut backends = Vec::new();
+        for api in &mut self.apis {
+            if api.is_running() {
+                backends.push(api.listening().await);
+            }
+        }
+        self.balancer.set_backends(backends);
+    }
+
+    /// Starts one more `worker`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_worker(&mut self) {
+        let mut worker = Process::start("worker", &[], &self.env);
+        let address = worker.listening().await;
+        self.ready(address).await;
+        self.workers.push(worker);
+    }
+
+    async fn ready(&self, address: SocketAddr) {
+        let broker = if self.rabbitmq.is_some() { "up" } else { "unused" };
+        let ask = async || {
+            let answer = self.http.get(format!("http://{address}/readyz")).send().await.ok()?;
+            answer.json::<Value>().await.ok()
+        };
+        let is_ready = |answer: &Option<Value>| {
+            answer.as_ref().is_some_and(|answer| answer["ready"] == true && answer["broker"] == broker)
+        };
+        eventually("readiness", SOON, ask, is_ready).await;
+    }
+
+    /// The URL of a path of the service.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.balancer.address())
+    }
+
+    /// The callback's URL.
+    pub fn notify_url(&self) -> String {
+        self.url("/api/payment/notify/wechat")
+    }
+
+    /// A token for `user`.
+    pub fn token(&self, user: &str) -> String {
+        ops(&self.env, &["token", "--user", user])
+    }
+
+    /// Asks the service as `user`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn request(&self, method: Method, path: &str, user: &str, body: Option<&Value>) -> Response {
+        let request = self.http.request(method, self.url(path)).bearer_auth(self.token(user));
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        request.send().await.expect("an answer")
+    }
+
+    /// Asks the service as `user`, for a JSON answer of status 200.
+    ///
+    /// # Panics
+    /// When the answer is another.
+    pub async fn get(&self, path: &str, user: &str) -> Value {
+        let answer = self.request(Method::GET, path, user, None).await;
+        let (status, json) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
+        assert_eq!(status, StatusCode::OK, "{path}: {json}");
+        json
+    }
+
+    /// Makes an order of the package that sorts `nth`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn order(&self, user: &str, nth: usize) -> Value {
+        let packages = self.get("/api/payment/packages", user).await;
+        let body = json!({"packageId": packages["items"][nth]["id"], "paymentMethod": "wechat_native"});
+        let answer = self.request(Method::POST, "/api/payment/orders", user, Some(&body)).await;
+        let (status, order) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
+        assert_eq!(status, StatusCode::CREATED, "{order}");
+        order
+    }
+
+    /// Makes `count` pending orders straight in the database and at the simulator, for tests that need many. Order `n`
+    /// belongs to user `u<n % users>`, costs 100 fen, and gives 100 and 5 points.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn bulk_orders(&self, count: usize, users: usize) -> Vec<String> {
+        let numbers: Vec<String> = (0..count).map(|_| Uuid::now_v7().simple().to_string()).collect();
+        let owners: Vec<String> = (0..count).map(|n| format!("u{}", n % users)).collect();
+        sqlx::query(
+            "insert into payment_orders (order_no, user_id, package_id, package_name, amount, points, bonus_points,
+                 payment_method, code_url, expired_at)
+             select no, owner, (select min(id) from payment_packages), 'bulk', 100, 100, 5, 'wechat_native',
+                 'weixin://bulk', date_trunc('second', now()) + interval '30 minutes'
+             from unnest($1::text[], $2::text[]) as new (no, owner)",
+        )
+        .bind(&numbers)
+        .bind(&owners)
+        .execute(&self.db)
+        .await
+        .expect("orders are stored");
+        for number in &numbers {
+            let body = json!({"outTradeNo": number, "total": 100, "notifyUrl": self.notify_url()});
+            self.control(Method::POST, "/control/orders", Some(&body)).await;
+        }
+        numbers
+    }
+
+    /// Asks the simulator's control API, for an answer that is a success.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub async fn control(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let request = self.http.request(method, format!("http://{}{path}", self.simulator_address));
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = request.send().await.expect("the simulator answers");
+        let (status, text) = (answer.status(), answer.text().await.expect("a body"));
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Pays an order at the simulator, which then sends its callback.
+    pub async fn pay(&self, order_no: &str) {
+        self.control(Method::POST, &format!("/control/orders/{order_no}/pay"), Some(&json!({}))).await;
+    }
+
+    /// Pays an order at the simulator, which then sends nothing; answers the callback for the test to send.
+    pub async fn pay_silently(&self, order_no: &str) -> Callback {
+        let body = json!({"notify": false});
+        self.control(Method::POST, &format!("/control/orders/{order_no}/pay"), Some(&body)).await;
+        self.sign(&json!({"outTradeNo": order_no})).await
+    }
+
+    /// A callback of the simulator's making, signed but not sent.
+    pub async fn sign(&self, wish: &Value) -> Callback {
+        Callback::of(&self.control(Method::POST, "/control/sign", Some(wish)).await)
+    }
+
+    /// Sends a callback to the service; answers the status and the code in the body.
+    ///
+    /// # Panics
+    /// When there is no answer, or one that WeChat Pay would not understand.
+    pub async fn send(&self, callback: &Callback) -> (StatusCode, String) {
+        let answer = callback.send(&self.http, &self.notify_url()).await.expect("an answer");
+        let (status, json) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
+        (status, json["code"].as_str().expect("a code").to_owned())
+    }
+
+    /// How many rows of the notify log have each status (and error code, where there is one).
+    ///
+    /// # Panics
+    /// When the database is away.
+    pub async fn log(&self) -> BTreeMap<String, i64> {
+        let rows = sqlx::query(
+            "select concat_ws(' ', process_status, error_code), count(*) from payment_notify_logs group by 1",
+        )
+        .fetch_all(&self.db)
+        .await
+        .expect("the database");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Waits until the log is exactly this.
+    pub async fn wait_for_log(&self, expected: &[(&str, i64)]) {
+        let expected: BTreeMap<String, i64> = expected.iter().map(|(status, rows)| ((*status).into(), *rows)).collect();
+        eventually("the notify log", SOON, async || self.log().await, |log| *log == expected).await;
+    }
+
+    /// One number out of the database.
+    ///
+    /// # Panics
+    /// When the database is away.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.db).await.expect("the database")
+    }
+
+    /// Waits until one number is what it should be.
+    pub async fn wait_for_count(&self, what: &str, sql: &'static str, expected: i64) {
+        eventually(what, SOON * 2, async || self.count(sql).await, |count| *count == expected).await;
+    }
+
+    /// Balances the books and ends the installation. Every system test ends with it.
+    ///
+    /// # Panics
+    /// When something does not add up, or PostgreSQL saw a deadlock.
+    pub async fn finish(self) {
+        for (what, sql) in [
+            (
+                "a paid order without exactly one credit",
+                "select count(*) from payment_orders o where o.paid_at is not null and 1 <>
+                     (select count(*) from point_entries e where e.order_no = o.order_no and e.kind = 'recharge'
+                        and e.user_id = o.user_id and e.delta = o.points + o.bonus_points and e.bonus_delta = o.bonus_points)",
+            ),
+            (
+                "a credit for an order that is not paid",
+                "select count(*) from point_entries e join payment_orders o using (order_no)
+                 where e.kind = 'recharge' and o.paid_at is null",
+            ),
+            (
+                "a balance that is not the sum of its entries",
+                "select count(*) from point_accounts a
+                 where balance <> (select coalesce(sum(delta), 0) from point_entries e where e.user_id = a.user_id)",
+            ),
+            (
+                "an entry whose balance is not the one before it and its own",
+                "select count(*) from (select balance_after, sum(delta) over (partition by user_id order by id) as running
+                    from point_entries) e where balance_after <> running",
+            ),
+            (
+                "a row without its body",
+                "select count(*) from payment_notify_logs l full join payment_notify_bodies b using (id)
+                 where l.id is null or b.id is null",
+            ),
+            (
+                "a deadlock",
+                "select deadlocks from pg_stat_database where datname = current_database()",
+            ),
+        ] {
+            assert_eq!(self.count(sql).await, 0, "the books: {what}");
+        }
+        let Self { apis, workers, simulator, db, database, rabbitmq, .. } = self;
+        let had_broker = rabbitmq.is_some();
+        drop((apis, workers, simulator, rabbitmq));
+        db.close().await;
+        Self::drop_database(&database).await;
+        if had_broker {
+            drop_queues(&database).await;
+        }
+    }
+
+    /// Drops a test's database.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn drop_database(database: &str) {
+        let mut server = PgConnection::connect(&database_url("postgres")).await.expect("the server");
+        let sql = AssertSqlSafe(format!("drop database {database} with (force)"));
+        sqlx::query(sql).execute(&mut server).await.expect("it is the test's own");
+    }
+}
+
+/// Deletes the queues under a test's prefix.
+async fn drop_queues(prefix: &str) {
+    let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.expect("the broker");
+    let channel = connection.create_channel().await.expect("the broker");
+    for queue in ["notify", "notify.dead"] {
+        let name = format!("{prefix}.{queue}");
+        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is the test's own");
+    }
+}

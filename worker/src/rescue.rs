@@ -1,0 +1,59 @@
+//! The rescue loop: rows whose time has come and that nobody has finished. In embedded mode it is the whole transport;
+//! beside a broker it is what makes a lost message, or a lost broker, cost seconds instead of a payment.
+
+use crate::notify::{Handler, Work};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Rows that are claimed at once.
+const BATCH: i64 = 256;
+/// The pause while the database is away.
+const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How eagerly it looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The pause after it found nothing.
+    idle: Duration,
+    /// Whether a find is worth a line in the log.
+    finds_are_news: bool,
+}
+
+impl Pace {
+    /// The broker delivers; this loop only looks after it.
+    pub const BESIDE_BROKER: Self = Self { idle: Duration::from_millis(500), finds_are_news: true };
+    /// This loop is all there is.
+    pub const EMBEDDED: Self = Self { idle: Duration::from_millis(25), finds_are_news: false };
+}
+
+/// Looks until `stop`.
+pub async fn run(handler: Handler, pace: Pace, stop: CancellationToken) {
+    let mut away = false;
+    while !stop.is_cancelled() {
+        let pause = match handler.handle(Work::Due(BATCH)).await {
+            Ok(0) => Some(pace.idle),
+            Ok(rows) => {
+                if pace.finds_are_news {
+                    tracing::info!("rescue: {rows} rows were due and not finished");
+                }
+                None
+            }
+            Err(error) => {
+                if !away {
+                    tracing::warn!("the database is away; rescue waits for it: {error}");
+                }
+                away = true;
+                Some(OUTAGE_PAUSE)
+            }
+        };
+        if pause != Some(OUTAGE_PAUSE) {
+            away = false;
+        }
+        if let Some(pause) = pause {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+}
