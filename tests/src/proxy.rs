@@ -76,7 +76,8 @@ impl Proxy {
 
     async fn run(self, listener: TcpListener) {
         let next = AtomicUsize::new(0);
-        while let Ok((client, _)) = listener.accept().await {
+        loop {
+            let (client, _) = listener.accept().await.expect("too many open files? A test may hold a few hundred");
             let backend = {
                 let backends = self.backends.lock().expect("nobody panics with it");
                 let turn = next.fetch_add(1, Ordering::Relaxed);
