@@ -61,7 +61,9 @@ pub fn load(env: &mut Env) -> Result<Config, Faults> {
     let data_key = config::data_encryption_key(env);
     let order_ttl = config::order_ttl(env);
     match (process, listen, tokens, merchant, data_key, order_ttl) {
-        (Some(process), Some(listen), Some(tokens), Some((merchant, keys)), Some(_), Some(order_ttl)) if env.is_sound() => {
+        (Some(process), Some(listen), Some(tokens), Some((merchant, keys)), Some(_), Some(order_ttl))
+            if env.is_sound() =>
+        {
             Ok(Config { process, listen, tokens, merchant, keys, order_ttl })
         }
         _ => Err(env.faults()),

@@ -25,9 +25,11 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Json<T> {
         if !content_type.is_some_and(is_json) {
             return Err(ApiError::Malformed("Content-Type must be application/json"));
         }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
-            _ => ApiError::Malformed("the body cannot be read"),
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            match rejection.into_response().status() {
+                StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
+                _ => ApiError::Malformed("the body cannot be read"),
+            }
         })?;
         let value = serde_json::from_slice(&body).map_err(|_| ApiError::Malformed("the body is not JSON"))?;
         let Value::Object(values) = value else {

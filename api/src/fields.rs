@@ -100,7 +100,8 @@ mod tests {
 
     fn read(value: &Value) -> Result<Pair, Vec<String>> {
         let values = value.as_object().expect("an object").clone();
-        Fields::read(values).map_err(|errors| errors.into_iter().map(|error| error.field + " " + &error.message).collect())
+        Fields::read(values)
+            .map_err(|errors| errors.into_iter().map(|error| error.field + " " + &error.message).collect())
     }
 
     #[test]

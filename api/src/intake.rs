@@ -133,7 +133,9 @@ impl Writer {
                     groups.extend([half, group]);
                 }
                 // Dropping the group tells everybody in it.
-                Err(error) => tracing::error!(rows = group.len(), "callbacks cannot be stored: {error}"),
+                Err(error) => {
+                    tracing::error!(rows = group.len(), "callbacks cannot be stored: {error}");
+                }
             }
         }
     }

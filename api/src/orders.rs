@@ -13,10 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use fast_qr::{
-    QRBuilder,
-    convert::svg::SvgBuilder,
-};
+use fast_qr::{QRBuilder, convert::svg::SvgBuilder};
 use serde::Serialize;
 use shared::{
     checkout, clock,
@@ -130,7 +127,11 @@ pub async fn qrcode(
 ) -> Result<Response, ApiError> {
     let order = find(&app, &caller, &order_no).await?;
     let Some(code_url) = order.payable_code() else {
-        return Err(if order.paid_at.is_some() { ApiError::AlreadyPaid } else { ApiError::NotFound("QR code any more") });
+        return Err(if order.paid_at.is_some() {
+            ApiError::AlreadyPaid
+        } else {
+            ApiError::NotFound("QR code any more")
+        });
     };
     let qrcode = QRBuilder::new(code_url).build().map_err(|_| ApiError::NotFound("QR code"))?;
     let svg = SvgBuilder::default().to_str(&qrcode);

@@ -39,7 +39,19 @@ impl From<Package> for PackageBody {
         let Package { id, name, description, amount, currency, points, bonus_points, .. } = package;
         let Package { is_active, sort_order, created_at, updated_at, .. } = package;
         let id = id.get();
-        Self { id, name, description, amount, currency, points, bonus_points, is_active, sort_order, created_at, updated_at }
+        Self {
+            id,
+            name,
+            description,
+            amount,
+            currency,
+            points,
+            bonus_points,
+            is_active,
+            sort_order,
+            created_at,
+            updated_at,
+        }
     }
 }
 

@@ -20,7 +20,9 @@ const START_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// Older than this build, or not there at all.
-    #[error("the database's schema is older than this build (it has {found}, version {known} is needed): run `ops migrate`")]
+    #[error(
+        "the database's schema is older than this build (it has {found}, version {known} is needed): run `ops migrate`"
+    )]
     Older {
         /// What the database has.
         found: String,

@@ -70,8 +70,7 @@ impl std::fmt::Debug for TokenKey {
 impl TokenKey {
     /// A token for `identity` that ends at `expires_at`.
     pub fn issue(&self, identity: &Identity, expires_at: DateTime<Utc>) -> String {
-        let claims =
-            Claims { sub: identity.user_id.to_string(), role: identity.role, exp: expires_at.timestamp() };
+        let claims = Claims { sub: identity.user_id.to_string(), role: identity.role, exp: expires_at.timestamp() };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
             .expect("a secret signs any claims with HS256")
     }

@@ -24,7 +24,11 @@ impl std::str::FromStr for UserId {
 
     fn from_str(text: &str) -> Result<Self, BadUserId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) { Ok(Self(text.to_owned())) } else { Err(BadUserId) }
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadUserId)
+        }
     }
 }
 

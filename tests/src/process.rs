@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Slow enough for a debug build on a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The path of one of our binaries, beside the running test's.
 ///
@@ -65,14 +65,20 @@ impl Process {
         loop {
             let address = self.lines().iter().find_map(|line| {
                 let (_, address) = line.split_once("listening on http://")?;
-                let address: String = address.chars().take_while(|char| char.is_ascii_digit() || ".:".contains(*char)).collect();
+                let address: String =
+                    address.chars().take_while(|char| char.is_ascii_digit() || ".:".contains(*char)).collect();
                 address.parse().ok()
             });
             if let Some(address) = address {
                 return address;
             }
             let ended = self.child.try_wait().expect("a child can be asked");
-            assert!(ended.is_none() && Instant::now() < until, "{} does not listen: {ended:?}\n{}", self.name, self.log());
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "{} does not listen: {ended:?}\n{}",
+                self.name,
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -203,9 +203,16 @@ impl System {
         let mut simulator = Process::start(
             "simulator",
             &[
-                "--listen", "127.0.0.1:0", "--data-dir", keys.to_str().expect("UTF-8"),
-                "--env-file", merchant_env.to_str().expect("UTF-8"),
-                "--clock-factor", &clock_factor, "--key-mode", builder.key_mode,
+                "--listen",
+                "127.0.0.1:0",
+                "--data-dir",
+                keys.to_str().expect("UTF-8"),
+                "--env-file",
+                merchant_env.to_str().expect("UTF-8"),
+                "--clock-factor",
+                &clock_factor,
+                "--key-mode",
+                builder.key_mode,
             ],
             &BTreeMap::new(),
         );

@@ -53,7 +53,8 @@ async fn a_request_that_breaks_a_rule_is_told_which() {
     ] {
         let (status, json) = answer(post(&system, body.to_string())).await;
         assert_eq!((status.as_u16(), &json["code"]), (422, &json!("validation_failed")), "{body}");
-        let named: Vec<_> = json["errors"].as_array().expect("errors").iter().map(|error| error["field"].clone()).collect();
+        let named: Vec<_> =
+            json["errors"].as_array().expect("errors").iter().map(|error| error["field"].clone()).collect();
         assert_eq!(named, fields, "{body}");
     }
     for body in ["", "{", "nonsense", "{\"packageId\":1,}"] {
@@ -92,7 +93,13 @@ async fn a_path_that_leads_nowhere_is_not_found() {
     ] {
         assert_eq!(refused(get(path)).await, code(404, "not_found"), "{path}");
     }
-    for path in ["/api/points/entries?limit=0", "/api/points/entries?limit=101", "/api/points/entries?cursor=made-up", "/api/points/entries?page=2", "/api/points/balance?x=1"] {
+    for path in [
+        "/api/points/entries?limit=0",
+        "/api/points/entries?limit=101",
+        "/api/points/entries?cursor=made-up",
+        "/api/points/entries?page=2",
+        "/api/points/balance?x=1",
+    ] {
         assert_eq!(refused(get(path)).await, code(422, "validation_failed"), "{path}");
     }
     let wrong_method = system.http.delete(system.url("/api/points/balance"));
@@ -114,9 +121,18 @@ async fn only_the_owner_and_admins_see_an_order() {
 
     let expired = ops(&system.env, &["token", "--user", "alice", "--ttl", "1s"]);
     let is_expired = async || answer(get(&expired)).await.0;
-    system_tests::eventually("the token expires", system_tests::SOON, is_expired, |status| *status == StatusCode::UNAUTHORIZED).await;
+    system_tests::eventually("the token expires", system_tests::SOON, is_expired, |status| {
+        *status == StatusCode::UNAUTHORIZED
+    })
+    .await;
     let mut bodies = Vec::new();
-    for token in ["", "x", &expired, &admin[..admin.len() - 2], "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0."] {
+    for token in [
+        "",
+        "x",
+        &expired,
+        &admin[..admin.len() - 2],
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.",
+    ] {
         let (status, mut json) = answer(get(token)).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{token}");
         json["requestId"] = Value::Null;
@@ -140,7 +156,19 @@ async fn packages_are_for_everybody_in_their_order() {
         let path = format!("/api/payment/packages/{}", package["id"]);
         assert_eq!(answer(system.http.get(system.url(&path))).await, (StatusCode::OK, package.clone()));
         let members: Vec<_> = package.as_object().expect("an object").keys().cloned().collect();
-        let expected = ["amount", "bonusPoints", "createdAt", "currency", "description", "id", "isActive", "name", "points", "sortOrder", "updatedAt"];
+        let expected = [
+            "amount",
+            "bonusPoints",
+            "createdAt",
+            "currency",
+            "description",
+            "id",
+            "isActive",
+            "name",
+            "points",
+            "sortOrder",
+            "updatedAt",
+        ];
         assert_eq!(members, expected);
     }
     let (mut walked, mut path) = (Vec::new(), "/api/payment/packages?limit=1".to_owned());

@@ -36,7 +36,8 @@ async fn what_wechat_did_not_sign_just_now_is_refused() {
         let changed = callback.with_header("Wechatpay-Timestamp", timestamp);
         assert_eq!(system.send(&changed).await, fail(StatusCode::UNAUTHORIZED), "{timestamp}");
     }
-    for (name, value) in [("Wechatpay-Nonce", "another"), ("Wechatpay-Signature", "AAAA"), ("Wechatpay-Signature", "?")] {
+    for (name, value) in [("Wechatpay-Nonce", "another"), ("Wechatpay-Signature", "AAAA"), ("Wechatpay-Signature", "?")]
+    {
         assert_eq!(system.send(&callback.with_header(name, value)).await, fail(StatusCode::UNAUTHORIZED), "{name}");
     }
     for name in ["Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature", "Wechatpay-Serial"] {
@@ -98,7 +99,12 @@ async fn an_attack_is_seen_and_does_not_fill_the_disk() {
     }
     let seconds = i64::try_from(started.elapsed().as_secs()).expect("a short time");
     let sql = "select count(*) from payment_notify_logs where process_status = 'rejected' and error_code = 'signature_invalid'";
-    let kept = system_tests::eventually("some are kept", system_tests::SOON, async || system.count(sql).await, |kept| *kept >= 5);
+    let kept = system_tests::eventually(
+        "some are kept",
+        system_tests::SOON,
+        async || system.count(sql).await,
+        |kept| *kept >= 5,
+    );
     let kept = kept.await;
     assert!(kept <= 5 * (seconds + 2), "{kept} kept in {seconds} s");
     system.finish().await;
@@ -108,7 +114,8 @@ async fn an_attack_is_seen_and_does_not_fill_the_disk() {
 async fn both_routes_take_both_families_and_the_event_decides() {
     let system = Builder::default().start().await;
     let (_, callback) = paid(&system).await;
-    let answer = callback.send(&system.http, &system.url("/api/payment/notify/wechat/refund")).await.expect("an answer");
+    let answer =
+        callback.send(&system.http, &system.url("/api/payment/notify/wechat/refund")).await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::OK);
     system.wait_for_log(&[("processed", 1)]).await;
     assert_eq!(system.count("select count(*) from payment_notify_logs where notify_type = 'payment'").await, 1);

@@ -57,7 +57,11 @@ async fn a_worker_killed_in_the_middle_loses_and_doubles_nothing() {
     sqlx::query("select from payment_orders order by order_no for update").execute(&mut *lock).await.expect("orders");
     send_all(&system, &callbacks, 1).await;
     let waiting = async || {
-        system.count("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await
+        system
+            .count(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .await
     };
     eventually("a worker waits inside its transaction", system_tests::SOON, waiting, |workers| *workers >= 2).await;
     for worker in &mut system.workers {

@@ -78,7 +78,11 @@ async fn money_for_an_order_that_is_not_there_is_tried_again_and_not_lost() {
     assert_eq!(system.send(&callback).await.0, StatusCode::OK);
     system.wait_for_log(&[("retrying order_not_found", 1)]).await;
 
-    sqlx::query("update payment_orders set order_no = $1").bind(order_no).execute(&system.db).await.expect("the database");
+    sqlx::query("update payment_orders set order_no = $1")
+        .bind(order_no)
+        .execute(&system.db)
+        .await
+        .expect("the database");
     system.wait_for_log(&[("processed", 1)]).await;
     assert_eq!(system.count("select retry_count::bigint from payment_notify_logs").await, 1);
     assert_eq!(system.count("select count(*) from payment_notify_logs where error_code is not null").await, 0);
@@ -128,16 +132,12 @@ async fn a_row_that_breaks_its_set_takes_no_other_with_it() {
     let numbers = system.bulk_orders(60, 60).await;
     // Two orders whose payments claim one transaction: the second can never be stored.
     for (n, order_no) in numbers.iter().enumerate() {
-        let callback = if n == 31 {
-            system.pay_silently(order_no).await;
-            let taken = json!({"outTradeNo": order_no, "overrides": {"transaction_id": "4200000000202601010000000031"}});
-            system.sign(&taken).await
-        } else if n == 30 {
-            system.pay_silently(order_no).await;
-            let taken = json!({"outTradeNo": order_no, "overrides": {"transaction_id": "4200000000202601010000000031"}});
-            system.sign(&taken).await
+        let own = system.pay_silently(order_no).await;
+        let callback = if n == 30 || n == 31 {
+            let taken = json!({"transaction_id": "4200000000202601010000000031"});
+            system.sign(&json!({"outTradeNo": order_no, "overrides": taken})).await
         } else {
-            system.pay_silently(order_no).await
+            own
         };
         assert_eq!(system.send(&callback).await.0, StatusCode::OK);
     }

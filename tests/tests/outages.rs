@@ -20,7 +20,7 @@ async fn without_rabbitmq_the_rescue_loop_credits_everything_and_with_it_the_nor
 
     rabbitmq.restore();
     let connected = async || {
-        let logs = [&system.apis[0], &system.workers[0], &system.workers[1]].map(|process| process.log());
+        let logs = [&system.apis[0], &system.workers[0], &system.workers[1]].map(system_tests::Process::log);
         logs.iter().all(|log| log.matches("RabbitMQ connected").count() >= 2)
     };
     eventually("everybody has found the broker again", SOON, connected, |all| *all).await;
@@ -30,7 +30,8 @@ async fn without_rabbitmq_the_rescue_loop_credits_everything_and_with_it_the_nor
     for number in &numbers[200..] {
         system.pay(number).await;
         let paid = "select count(*) from payment_orders where payment_status = 'paid'";
-        let expected = 201 + i64::try_from(numbers[200..].iter().position(|other| other == number).expect("it is one")).expect("few");
+        let expected = 201
+            + i64::try_from(numbers[200..].iter().position(|other| other == number).expect("it is one")).expect("few");
         system.wait_for_count("the payment", paid, expected).await;
     }
     assert_eq!(rescued(), before, "the broker delivered these");
@@ -110,7 +111,16 @@ async fn while_postgresql_hangs_the_intake_refuses_at_once_when_full_and_its_mem
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_survives_an_answer_that_cannot_be_trusted() {
     let system = Builder::default().start().await;
-    for fault in ["apiProbe", "apiUnsigned", "apiBadSignature", "apiStale", "apiError", "apiErrorAfter", "apiReset", "apiTruncated"] {
+    for fault in [
+        "apiProbe",
+        "apiUnsigned",
+        "apiBadSignature",
+        "apiStale",
+        "apiError",
+        "apiErrorAfter",
+        "apiReset",
+        "apiTruncated",
+    ] {
         let next = json!({"endpoint": "native", "fault": fault, "count": 1});
         system.control(Method::POST, "/control/faults/next", Some(&next)).await;
         let order = system.order("alice", 0).await;
@@ -157,18 +167,26 @@ async fn an_order_without_a_code_is_failed_and_not_payable() {
 async fn an_abandoned_order_is_ended_by_a_worker() {
     let mut system = Builder::default().workers(0).start().await;
     let numbers = system.bulk_orders(2, 1).await;
-    sqlx::query("update payment_orders set code_url = null, created_at = now() - interval '61 seconds' where order_no = $1")
-        .bind(&numbers[0])
-        .execute(&system.db)
-        .await
-        .expect("the database");
+    sqlx::query(
+        "update payment_orders set code_url = null, created_at = now() - interval '61 seconds' where order_no = $1",
+    )
+    .bind(&numbers[0])
+    .execute(&system.db)
+    .await
+    .expect("the database");
     sqlx::query("update payment_orders set code_url = null where order_no = $1")
         .bind(&numbers[1])
         .execute(&system.db)
         .await
         .expect("the database");
     system.start_worker().await;
-    system.wait_for_count("it is failed", "select count(*) from payment_orders where payment_status = 'failed'", 1).await;
-    assert_eq!(system.count("select count(*) from payment_orders where payment_status = 'pending'").await, 1, "the other may still get its code");
+    system
+        .wait_for_count("it is failed", "select count(*) from payment_orders where payment_status = 'failed'", 1)
+        .await;
+    assert_eq!(
+        system.count("select count(*) from payment_orders where payment_status = 'pending'").await,
+        1,
+        "the other may still get its code"
+    );
     system.finish().await;
 }

@@ -27,7 +27,8 @@ async fn buy(system: &System) {
     system.pay(order_no).await;
     let paid = Instant::now();
     let balance = async || {
-        let answer = system.http.get(system.url("/api/points/balance")).bearer_auth(&token).send().await.expect("an answer");
+        let answer =
+            system.http.get(system.url("/api/points/balance")).bearer_auth(&token).send().await.expect("an answer");
         answer.json::<serde_json::Value>().await.expect("JSON")["balance"].as_i64().expect("a number")
     };
     eventually("the points", POINTS_DEADLINE * 10, balance, |balance| *balance == before + 1050).await;

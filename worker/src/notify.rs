@@ -58,7 +58,9 @@ impl Handler {
                     handled += rows;
                     continue;
                 }
-                Err(set) if set.ids.is_empty() || db::is_outage(&set.error) => return Err(set.error),
+                Err(set) if set.ids.is_empty() || db::is_outage(&set.error) => {
+                    return Err(set.error);
+                }
                 Err(set) => set,
             };
             if is_conflict(&error) && conflicts < MAX_CONFLICTS {
@@ -219,7 +221,9 @@ fn is_conflict(error: &sqlx::Error) -> bool {
 
 /// What a row that fails alone is told of it. Class 23 is a constraint: trying again would not help.
 fn fault_of(error: &sqlx::Error) -> Fault {
-    let Some(database) = error.as_database_error() else { return Fault::DatabaseError("no code".into()) };
+    let Some(database) = error.as_database_error() else {
+        return Fault::DatabaseError("no code".into());
+    };
     let code = database.code().unwrap_or_default();
     if code.starts_with("23") {
         Fault::DatabaseRefused(database.constraint().unwrap_or(&code).to_owned())

@@ -32,7 +32,9 @@ async fn once(db: &PgPool, partitions: bool) -> sqlx::Result<()> {
     }
     let abandoned = orders::sql::fail_abandoned(db, ABANDONED_AFTER_SECONDS).await?;
     if abandoned > 0 {
-        tracing::warn!("{abandoned} orders never got their code, because the process that made them is gone; they are failed");
+        tracing::warn!(
+            "{abandoned} orders never got their code, because the process that made them is gone; they are failed"
+        );
     }
     Ok(())
 }

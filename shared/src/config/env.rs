@@ -47,9 +47,10 @@ impl Env {
             Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(_) => env.faults.push("the file .env cannot be read".into()),
         }
-        env.values.extend(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        }));
+        env.values.extend(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))),
+        );
         env
     }
 
@@ -190,7 +191,9 @@ impl Env {
 
     fn contents(&mut self, name: &'static str, expects: &str, path: &str) -> Option<Vec<u8>> {
         std::fs::read(path)
-            .inspect_err(|error| self.fault(name, &format!("names a file that cannot be read ({error})"), expects))
+            .inspect_err(|error| {
+                self.fault(name, &format!("names a file that cannot be read ({error})"), expects);
+            })
             .ok()
     }
 }

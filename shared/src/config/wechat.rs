@@ -19,7 +19,8 @@ pub fn merchant(env: &mut Env) -> Option<(Merchant, KeyRing)> {
             is_notify_url(text).then(|| text.to_owned())
         });
     let public_key = public_key(env);
-    let base_url = env.optional_as("WECHAT_PAY_BASE_URL", "an http(s):// URL without a path", OFFICIAL_BASE_URL, base_url);
+    let base_url =
+        env.optional_as("WECHAT_PAY_BASE_URL", "an http(s):// URL without a path", OFFICIAL_BASE_URL, base_url);
     let (notify_url, public_key) = (notify_url?, public_key?);
     let merchant = Merchant {
         app_id: app_id?,
@@ -66,7 +67,9 @@ fn signer(env: &mut Env, mch_id: Option<&str>) -> Option<Signer> {
 
     let certificate = certificate.and_then(|pem| {
         read_merchant_certificate(&pem)
-            .inspect_err(|error| env.fault(CERTIFICATE, &format!("names a file that is {error}"), a_certificate))
+            .inspect_err(|error| {
+                env.fault(CERTIFICATE, &format!("names a file that is {error}"), a_certificate);
+            })
             .ok()
     });
     let (serial_no, public_key) = certificate.map_or((None, None), |(serial, key)| (Some(serial), Some(key)));
@@ -91,9 +94,9 @@ fn public_key(env: &mut Env) -> Option<Option<PlatformKey>> {
     let an_id = "PUB_KEY_ID_ and digits; goes with WECHAT_PAY_PUBLIC_KEY_PATH";
     let pem = env.optional_file(PATH, a_path);
     let id = env.optional_as(ID, an_id, "unset", |text| {
-        let sound = text.strip_prefix("PUB_KEY_ID_").is_some_and(|digits| {
-            (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
-        });
+        let sound = text
+            .strip_prefix("PUB_KEY_ID_")
+            .is_some_and(|digits| (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()));
         sound.then(|| text.to_owned())
     });
     match (pem?, id?) {

@@ -39,7 +39,11 @@ impl std::str::FromStr for OrderNo {
 
     fn from_str(text: &str) -> Result<Self, BadOrderNo> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'|' | b'*');
-        if (6..=32).contains(&text.len()) && text.bytes().all(allowed) { Ok(Self(text.to_owned())) } else { Err(BadOrderNo) }
+        if (6..=32).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadOrderNo)
+        }
     }
 }
 
@@ -237,8 +241,14 @@ mod tests {
     fn the_whole_table_of_states() {
         use {OrderEvent as E, PaymentStatus as S};
         let all = [S::Pending, S::Paid, S::Cancelled, S::Expired, S::Failed, S::PartiallyRefunded, S::Refunded];
-        let events =
-            [E::Paid, E::Cancelled, E::Expired, E::Failed, E::Refunded { left: Fen::ONE }, E::Refunded { left: Fen::ZERO }];
+        let events = [
+            E::Paid,
+            E::Cancelled,
+            E::Expired,
+            E::Failed,
+            E::Refunded { left: Fen::ONE },
+            E::Refunded { left: Fen::ZERO },
+        ];
         let table: Vec<String> = all
             .iter()
             .flat_map(|&from| events.iter().map(move |&event| (from, event)))

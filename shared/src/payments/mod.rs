@@ -104,7 +104,9 @@ pub fn decide_set(orders: &mut BTreeMap<OrderNo, Payable>, payments: &[&Payment]
         .iter()
         .map(|payment| {
             // No such order may mean not yet: a passing fault, which the retry ladder outlives or reports.
-            let Some(order) = orders.get_mut(&payment.order_no) else { return Decision::Refuse(Fault::OrderNotFound) };
+            let Some(order) = orders.get_mut(&payment.order_no) else {
+                return Decision::Refuse(Fault::OrderNotFound);
+            };
             let decision = decide(order, payment);
             if let Decision::Settle(settlement) = &decision {
                 order.status = PaymentStatus::Paid;

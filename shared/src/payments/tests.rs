@@ -41,7 +41,10 @@ fn transaction(id: &str) -> TransactionId {
 fn money_is_honoured_in_every_unpaid_state() {
     for status in [PaymentStatus::Pending, PaymentStatus::Cancelled, PaymentStatus::Expired, PaymentStatus::Failed] {
         let decision = decide(&order(status, None), &payment("T1", 100));
-        assert!(matches!(decision, Decision::Settle(ref s) if s.from == status && s.bonus_points == points(5)), "{decision:?}");
+        assert!(
+            matches!(decision, Decision::Settle(ref s) if s.from == status && s.bonus_points == points(5)),
+            "{decision:?}"
+        );
     }
 }
 

@@ -95,16 +95,18 @@ async fn session(
             permit = Arc::clone(&unconfirmed).acquire_owned() => permit.expect("the semaphore is never closed"),
             () = broken.cancelled() => return Err(Error::Closed),
         };
-        let confirm = within_timeout(channel.basic_publish(
-            "".into(),
-            ShortString::from(config.names.notify.as_str()),
-            BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
-            &encode(&ids),
-            BasicProperties::default()
-                .with_delivery_mode(2)
-                .with_content_type("application/json".into())
-                .with_message_id(ShortString::from(ids[0].to_string())),
-        ))
+        let confirm = within_timeout(
+            channel.basic_publish(
+                "".into(),
+                ShortString::from(config.names.notify.as_str()),
+                BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+                &encode(&ids),
+                BasicProperties::default()
+                    .with_delivery_mode(2)
+                    .with_content_type("application/json".into())
+                    .with_message_id(ShortString::from(ids[0].to_string())),
+            ),
+        )
         .await?;
         let broken = broken.clone();
         tokio::spawn(async move {

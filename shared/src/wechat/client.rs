@@ -20,10 +20,7 @@ use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +143,9 @@ impl Client {
         // This answer may be signed by a certificate that is inside it, so it is opened before it is verified.
         let accept = |answer| self.accept_certificates(answer);
         match self.repeated(&Method::GET, "/v3/certificates", "", accept).await {
-            Err(error) if error.refusal().is_some_and(|refusal| refusal.status == 404) && !self.keys.is_empty() => Ok(()),
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.status == 404) && !self.keys.is_empty() => {
+                Ok(())
+            }
             result => result.map(drop),
         }
     }

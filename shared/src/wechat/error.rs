@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_code_is_known_in_both_spellings() {
-        let refusal = |code: &str| Refusal { status: 400, code: code.into(), message: String::new(), request_id: String::new() };
+        let refusal =
+            |code: &str| Refusal { status: 400, code: code.into(), message: String::new(), request_id: String::new() };
         assert!(refusal("ORDERCLOSED").is("ORDER_CLOSED"));
         assert!(refusal("ORDER_CLOSED").is("ORDER_CLOSED"));
         assert!(!refusal("ORDERPAID").is("ORDER_CLOSED"));

@@ -50,7 +50,10 @@ impl PlatformKey {
 
 impl std::fmt::Debug for PlatformKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PlatformKey").field("id", &self.id).field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("PlatformKey")
+            .field("id", &self.id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,10 +68,7 @@ pub fn read_merchant_certificate(pem: &[u8]) -> Result<(String, Vec<u8>), BadKey
     })
 }
 
-fn read_certificate<T>(
-    pem: &[u8],
-    read: impl FnOnce(&X509Certificate<'_>) -> Result<T, BadKey>,
-) -> Result<T, BadKey> {
+fn read_certificate<T>(pem: &[u8], read: impl FnOnce(&X509Certificate<'_>) -> Result<T, BadKey>) -> Result<T, BadKey> {
     let (_, pem) = parse_x509_pem(pem).map_err(|_| BadKey::Pem("a certificate"))?;
     let certificate = pem.parse_x509().map_err(|_| BadKey::Pem("a certificate"))?;
     read(&certificate)

@@ -15,7 +15,7 @@ mod transport;
 pub use client::{Client, NativeOrder};
 pub use error::Error;
 pub use keys::{KeyRing, PlatformKey};
-pub use model::{NewRefund, Refund, RefundStatus, TradeState, Transaction};
+pub use model::{NewRefund, Refund, RefundAmount, RefundStatus, TradeState, Transaction};
 pub use notification::Opener;
 pub use resource::ApiV3Key;
 pub use signature::Signer;

@@ -1,10 +1,6 @@
 //! The protocol's objects, as far as we use them. Unknown fields and new values are tolerated, as the protocol asks.
 
-use crate::{
-    money::Fen,
-    notify::Fault,
-    payments::Payment,
-};
+use crate::{money::Fen, notify::Fault, payments::Payment};
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +77,9 @@ impl Transaction {
         let transaction_id = self.transaction_id.as_deref().ok_or(Fault::Malformed("transaction_id is missing"))?;
         Ok(Payment {
             order_no: self.out_trade_no.parse().map_err(|_| Fault::Malformed("out_trade_no is out of its alphabet"))?,
-            transaction_id: transaction_id.parse().map_err(|_| Fault::Malformed("transaction_id is out of its range"))?,
+            transaction_id: transaction_id
+                .parse()
+                .map_err(|_| Fault::Malformed("transaction_id is out of its range"))?,
             amount: Fen::try_from(amount.total).map_err(|_| Fault::AmountMismatch)?,
             paid_at: self.success_time.ok_or(Fault::Malformed("success_time is missing"))?.with_timezone(&Utc),
         })

@@ -97,7 +97,8 @@ impl Opener {
         };
         self.keys.verify(&headers.wechatpay_serial, &signed, body)?;
         let head: Head<'_> = serde_json::from_slice(body).map_err(|_| Fault::Malformed("no event_type"))?;
-        if !matches!(&*head.event_type, "TRANSACTION.SUCCESS" | "REFUND.SUCCESS" | "REFUND.ABNORMAL" | "REFUND.CLOSED") {
+        if !matches!(&*head.event_type, "TRANSACTION.SUCCESS" | "REFUND.SUCCESS" | "REFUND.ABNORMAL" | "REFUND.CLOSED")
+        {
             return Err(Fault::EventUnsupported);
         }
         let envelope: Envelope<'_> =
@@ -152,7 +153,8 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_told_apart() {
-        for body in ["", "{", "{\"event_type\":\"TRANSACTION.SUCCESS\"", "[1,", "<xml/>", "{\"event_type\":5", "\u{0}"] {
+        for body in ["", "{", "{\"event_type\":\"TRANSACTION.SUCCESS\"", "[1,", "<xml/>", "{\"event_type\":5", "\u{0}"]
+        {
             assert!(notify_type(body.as_bytes()).is_err(), "{body}");
         }
         assert!(notify_type(&[0xff, 0xfe]).is_err());

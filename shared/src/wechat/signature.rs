@@ -91,7 +91,10 @@ impl Signer {
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer").field("mch_id", &self.mch_id).field("serial_no", &self.serial_no).finish_non_exhaustive()
+        f.debug_struct("Signer")
+            .field("mch_id", &self.mch_id)
+            .field("serial_no", &self.serial_no)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,8 +136,7 @@ impl Signed<'_> {
     pub fn is_fresh(&self, now: DateTime<Utc>) -> bool {
         let decimal = !self.timestamp.is_empty() && self.timestamp.bytes().all(|byte| byte.is_ascii_digit());
         // abs_diff: a hostile timestamp must not overflow.
-        decimal
-            && self.timestamp.parse::<i64>().is_ok_and(|then| now.timestamp().abs_diff(then) <= FRESHNESS_SECONDS)
+        decimal && self.timestamp.parse::<i64>().is_ok_and(|then| now.timestamp().abs_diff(then) <= FRESHNESS_SECONDS)
     }
 
     /// Whether it is wrong on purpose. Good for the log only: verification fails by itself.
@@ -165,7 +167,11 @@ mod tests {
     }
 
     fn callback() -> Signed<'static> {
-        Signed { timestamp: "1795000000", nonce: "593BEC0C930BF1AFEB40B4A08C8FB242", signature: CALLBACK_SIGNATURE.trim_end() }
+        Signed {
+            timestamp: "1795000000",
+            nonce: "593BEC0C930BF1AFEB40B4A08C8FB242",
+            signature: CALLBACK_SIGNATURE.trim_end(),
+        }
     }
 
     #[test]
