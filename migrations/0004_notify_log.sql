@@ -27,7 +27,7 @@ create table payment_notify_logs (
 
 create table payment_notify_bodies (
     id      uuid  primary key,
-    headers jsonb not null,
+    headers jsonb not null check (jsonb_typeof(headers) = 'object'),
     body    bytea not null
 ) partition by range (id);
 

@@ -49,7 +49,9 @@ async fn place_uninterrupted(db: &PgPool, wechat: &wechat::Client, order: NewOrd
     match wechat.place_native(&native).await {
         Ok(code_url) => {
             let order = sql::set_code(db, &order.order_no, &code_url).await?;
-            order.ok_or_else(|| sqlx::Error::RowNotFound.into())
+            let order = order.ok_or(sqlx::Error::RowNotFound)?;
+            tracing::info!(order.no = %order.order_no, "order {} placed", order.order_no);
+            Ok(order)
         }
         Err(error) => {
             // Should this fail too, the worker's sweep ends the order.

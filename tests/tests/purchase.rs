@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use system_tests::{Builder, System, eventually};
+use system_tests::{Builder, SOON, System, eventually};
 
 /// From the payment at the simulator to the balance.
 const POINTS_DEADLINE: Duration = Duration::from_secs(1);
@@ -84,5 +84,20 @@ async fn it_works_while_wechat_signs_with_both_keys() {
         assert_eq!(system.send(&callback).await, (StatusCode::OK, "SUCCESS".into()), "{key}");
     }
     system.wait_for_log(&[("processed", 2)]).await;
+    system.finish().await;
+}
+
+/// WeChat Pay may change its certificate between two callbacks; nobody restarts anything for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_platform_certificate_is_fetched_when_it_first_signs() {
+    let system = Builder::default().certificates().start().await;
+    buy(&system).await;
+    system.control(Method::POST, "/control/certificates/rotate", Some(&json!({}))).await;
+    let order = system.order("alice", 0).await;
+    let callback = system.pay_silently(order["orderNo"].as_str().expect("a number")).await;
+    let is_taken = async || system.send(&callback).await.0;
+    eventually("the door fetches the key", SOON, is_taken, |status| *status == StatusCode::OK).await;
+    let processed = "select count(*) from payment_notify_logs where process_status = 'processed'";
+    system.wait_for_count("and so does the worker", processed, 2).await;
     system.finish().await;
 }

@@ -70,7 +70,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     let (merchant, keys) = (Arc::new(config.merchant), Arc::new(config.keys));
     let wechat = Client::new(Arc::clone(&merchant), Arc::clone(&keys))?;
-    let handler = notify::Handler::new(db.clone(), Opener::new(merchant, Arc::clone(&keys)));
+    let handler = notify::Handler::new(db.clone(), Opener::new(merchant, Arc::clone(&keys)), wechat.clone());
     let link = broker.as_ref().map(|_| Link::default());
     let needs = Needs { db: db.clone(), keys, broker: link.clone() };
 

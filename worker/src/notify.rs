@@ -7,7 +7,7 @@ use shared::{
     notify::{Claimed, Closing, Fault, NotifyId, Outcome, ProcessStatus, sql},
     orders::{OrderNo, PaymentStatus},
     payments::{Decision, Settlement, apply::apply},
-    wechat::{Opener, notification::Opened},
+    wechat::{Client, Opener, notification::Opened},
 };
 use sqlx::{PgPool, error::DatabaseError};
 use std::{collections::BTreeMap, num::NonZeroUsize, thread::available_parallelism};
@@ -31,6 +31,7 @@ pub enum Work {
 pub struct Handler {
     db: PgPool,
     opener: Opener,
+    wechat: Client,
 }
 
 /// A set that could not be applied, and what was in it.
@@ -40,9 +41,9 @@ struct SetError {
 }
 
 impl Handler {
-    /// A handler that applies to `db` what `opener` vouches for.
-    pub const fn new(db: PgPool, opener: Opener) -> Self {
-        Self { db, opener }
+    /// A handler that applies to `db` what `opener` vouches for, and fetches the keys that it misses with `wechat`.
+    pub const fn new(db: PgPool, opener: Opener, wechat: Client) -> Self {
+        Self { db, opener, wechat }
     }
 
     /// Handles the set; answers how many rows it found to do. A set that PostgreSQL refuses is split, until the row that
@@ -104,6 +105,11 @@ impl Handler {
         match written.await {
             Ok(closings) => {
                 report(&closings);
+                if closings.iter().any(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable)) {
+                    // The door has seen a key that is not here yet. By the rows' next attempt it will be.
+                    let wechat = self.wechat.clone();
+                    tokio::spawn(async move { wechat.refresh_keys().await });
+                }
                 Ok(closings.len())
             }
             Err(error) => Err(SetError { ids: attempts.into_iter().map(|(id, _)| id).collect(), error }),

@@ -93,7 +93,7 @@ impl ProcessStatus {
 /// The headers that are kept with a notification: those that were signed, and those that help support. Exactly as
 /// received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", default)]
 pub struct NotifyHeaders {
     /// Unix seconds, decimal.
     pub wechatpay_timestamp: String,
@@ -104,16 +104,16 @@ pub struct NotifyHeaders {
     /// `PUB_KEY_ID_…`, or a certificate's serial number.
     pub wechatpay_serial: String,
     /// Absent on some deliveries.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wechatpay_signature_type: Option<String>,
     /// To quote to WeChat Pay's support.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Usually `application/json`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
     /// Says nothing about the sender; shown only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
 }
 
