@@ -1,0 +1,40 @@
+# Everything a developer does here. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop test check lint fmt docs sqlx deny clean-dev
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+run: ## Start everything: servers, schema, simulator, api, worker (Ctrl-C stops it all)
+	@scripts/run
+
+stop: ## Stop what an earlier `make run` left behind, and the servers that were started
+	@scripts/run stop
+	@scripts/servers down
+
+test: ## Run all tests, with the servers they need (ARGS='name -- --nocapture' goes to cargo test)
+	@scripts/test $(ARGS)
+
+check: lint test docs ## All that must pass before a change is merged
+
+lint: ## Formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+docs: ## Build the documentation of the code
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+sqlx: ## Rebuild .sqlx after a change of the SQL or the migrations
+	@scripts/sqlx
+
+deny: ## Check the dependencies: licences, advisories, sources
+	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is not installed: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny check
+
+clean-dev: stop ## Remove what development left in .dev: data, keys, logs
+	@scripts/servers clean
