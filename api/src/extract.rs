@@ -1,13 +1,13 @@
 //! Extractors that refuse in our words.
 
 use crate::{
+    body::{self, BodyError},
     error::ApiError,
     fields::{FieldError, Fields, FromFields},
 };
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
-    http::{StatusCode, header, request::Parts},
+    http::{header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,16 +20,15 @@ pub struct Json<T>(pub T);
 impl<T: FromFields, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if !content_type.is_some_and(is_json) {
             return Err(ApiError::Malformed("Content-Type must be application/json"));
         }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
-                _ => ApiError::Malformed("the body cannot be read"),
-            }
+        let body = body::read(request.into_body()).await.map_err(|error| match error {
+            BodyError::TooLarge => ApiError::TooLarge,
+            BodyError::TooSlow => ApiError::Malformed("the body did not come in time"),
+            BodyError::Broken => ApiError::Malformed("the body cannot be read"),
         })?;
         let value = serde_json::from_slice(&body).map_err(|_| ApiError::Malformed("the body is not JSON"))?;
         let Value::Object(values) = value else {

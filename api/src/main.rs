@@ -2,6 +2,7 @@
 
 mod app;
 mod auth;
+mod body;
 mod error;
 mod extract;
 mod fields;

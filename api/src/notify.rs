@@ -1,9 +1,11 @@
 //! The door for WeChat Pay's callbacks: it needs only the raw bytes and the keys in memory, and lets in what WeChat Pay
 //! has signed just now. What the callback means is the worker's business.
 
-use crate::{app::App, router::MAX_BODY_BYTES};
+use crate::{
+    app::App,
+    body::{self, BodyError},
+};
 use axum::{
-    body::{Body, HttpBody},
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -14,12 +16,10 @@ use shared::{
     notify::{Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType},
     wechat::{notification::notify_type, signature::Signed},
 };
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 /// How many refused callbacks are kept in a second: enough to see an attack or a wrong key, too few to fill the disk.
 const KEPT_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
-/// WeChat Pay waits 5 s for the whole answer (wechatpay-v3.md §4.6); a sender that takes longer is not it.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than any that WeChat Pay sends. What is kept must be bounded.
 const MAX_HEADER_BYTES: usize = 1_024;
 
@@ -63,7 +63,11 @@ pub async fn refund(State(app): State<Arc<App>>, sender: ConnectInfo<SocketAddr>
 /// Both routes take both families of events; `by_route` only names one whose event is unknown.
 async fn receive(app: &App, by_route: NotifyType, sender: SocketAddr, request: Request) -> Result<Answer, StatusCode> {
     let (parts, body) = request.into_parts();
-    let body = read(body).await?;
+    let body = body::read(body).await.map_err(|error| match error {
+        BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Broken => StatusCode::BAD_REQUEST,
+    })?;
     let headers = read_headers(&parts.headers).ok_or(StatusCode::BAD_REQUEST)?;
     let by_event = notify_type(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let verdict = verify(app, &headers, &body).await;
@@ -86,20 +90,6 @@ async fn receive(app: &App, by_route: NotifyType, sender: SocketAddr, request: R
             let come_again = fault == Fault::KeyUnavailable;
             Err(if come_again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED })
         }
-    }
-}
-
-async fn read(body: Body) -> Result<Vec<u8>, StatusCode> {
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(StatusCode::PAYLOAD_TOO_LARGE);
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(error)) => {
-            let too_large = error.to_string().contains("length limit");
-            Err(if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST })
-        }
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
     }
 }
 

@@ -2,17 +2,12 @@
 
 use crate::{app::App, error::ApiError, health, notify, orders, packages, points, request_id};
 use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
+    Router, middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use std::{any::Any, sync::Arc};
 use tower_http::catch_panic::CatchPanicLayer;
-
-/// The largest body that is read, in bytes. For callbacks the contract says so; no other body of ours comes near it.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -30,7 +25,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(health::readyz))
         .fallback(async || ApiError::NotFound("page"))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(|panic| panicked(&panic)))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(app)
