@@ -3,6 +3,7 @@
 use crate::{intake::Intake, notify::Sampler};
 use chrono::TimeDelta;
 use shared::{
+    checkout::budget::Budget,
     config::{self, Env, Faults, ProcessConfig},
     health::Needs,
     token::TokenKey,
@@ -27,6 +28,8 @@ pub struct App {
     pub tokens: TokenKey,
     /// How long an order can be paid.
     pub order_ttl: TimeDelta,
+    /// How fast WeChat Pay may be asked about orders.
+    pub budget: Budget,
     /// Stores callbacks.
     pub intake: Intake,
     /// How many refused callbacks are kept.
@@ -50,6 +53,8 @@ pub struct Config {
     pub keys: KeyRing,
     /// `ORDER_TTL_MINUTES`
     pub order_ttl: TimeDelta,
+    /// `WECHAT_PAY_QUERIES_PER_SECOND`
+    pub queries_per_second: u32,
 }
 
 /// Reads it.
@@ -59,13 +64,20 @@ pub fn load(env: &mut Env) -> Result<Config, Faults> {
     let tokens = config::jwt_secret(env);
     let merchant = config::merchant(env);
     let data_key = config::data_encryption_key(env);
-    let order_ttl = config::order_ttl(env);
-    match (process, listen, tokens, merchant, data_key, order_ttl) {
-        (Some(process), Some(listen), Some(tokens), Some((merchant, keys)), Some(_), Some(order_ttl))
-            if env.is_sound() =>
-        {
-            Ok(Config { process, listen, tokens, merchant, keys, order_ttl })
-        }
-        _ => Err(env.faults()),
-    }
+    let (order_ttl, queries) = (config::order_ttl(env), config::queries_per_second(env));
+    // One fault is enough to stop; by here all of them are known.
+    let read = || {
+        let (merchant, keys) = merchant?;
+        data_key?;
+        Some(Config {
+            process: process?,
+            listen: listen?,
+            tokens: tokens?,
+            merchant,
+            keys,
+            order_ttl: order_ttl?,
+            queries_per_second: queries?,
+        })
+    };
+    read().filter(|_| env.is_sound()).ok_or_else(|| env.faults())
 }

@@ -58,7 +58,6 @@ impl OptionalFromRequestParts<Arc<App>> for User {
 
 /// An authenticated caller with the role admin.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the first route for admins comes with the operator's work")]
 pub struct Admin(pub User);
 
 impl FromRequestParts<Arc<App>> for Admin {

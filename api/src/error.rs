@@ -6,7 +6,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use shared::{checkout::PlaceError, wechat};
+use shared::{
+    checkout::{AskError, PlaceError},
+    notify::Fault,
+    wechat,
+};
 use std::error::Error;
 
 /// Why a request failed. `Display` is for the client; the source is for the log.
@@ -15,7 +19,6 @@ pub enum ApiError {
     #[error("a valid bearer token is needed: HS256, with sub and exp")]
     Unauthorized,
     #[error("this needs the role admin")]
-    #[expect(dead_code, reason = "the first route for admins comes with the operator's work")]
     Forbidden,
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -31,6 +34,14 @@ pub enum ApiError {
     PackageUnavailable,
     #[error("the order is already paid")]
     AlreadyPaid,
+    #[error("an order that has ended cannot be cancelled")]
+    NotCancellable,
+    #[error("this Idempotency-Key was used with another request")]
+    IdempotencyConflict,
+    #[error("an equal request is still under way; try again in a moment")]
+    UnderWay,
+    #[error("WeChat Pay's payment does not fit the order: {0}")]
+    Misfit(Fault),
     #[error("WeChat Pay refused the order")]
     WechatRejected(#[source] wechat::Error),
     #[error("WeChat Pay cannot be reached; try again in a moment")]
@@ -54,6 +65,10 @@ impl ApiError {
             Self::Validation(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed"),
             Self::PackageUnavailable => (StatusCode::CONFLICT, "package_unavailable"),
             Self::AlreadyPaid => (StatusCode::CONFLICT, "order_already_paid"),
+            Self::NotCancellable => (StatusCode::CONFLICT, "order_not_cancellable"),
+            Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
+            Self::UnderWay => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
+            Self::Misfit(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
             Self::WechatRejected(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
             Self::WechatUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
             Self::Internal(_) | Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -64,9 +79,22 @@ impl ApiError {
 impl From<PlaceError> for ApiError {
     fn from(error: PlaceError) -> Self {
         match error {
+            PlaceError::KeyConflict => Self::IdempotencyConflict,
+            PlaceError::UnderWay => Self::UnderWay,
             PlaceError::Rejected(error) => Self::WechatRejected(error),
             PlaceError::Unavailable(error) => Self::WechatUnavailable(error),
             PlaceError::Database(error) => Self::Internal(error),
+        }
+    }
+}
+
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Wechat(error @ wechat::Error::Unknown(_)) => Self::WechatUnavailable(error),
+            AskError::Wechat(error) => Self::WechatRejected(error),
+            AskError::Misfit(fault) => Self::Misfit(fault),
+            AskError::Database(error) => Self::Internal(error),
         }
     }
 }

@@ -12,6 +12,7 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use shared::checkout::idempotency::is_key;
 
 /// A JSON body, in or out.
 #[derive(Debug)]
@@ -89,6 +90,23 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(_) => Err(ApiError::NotFound("page")),
         }
+    }
+}
+
+/// The header `Idempotency-Key`, when it was sent.
+#[derive(Debug)]
+pub struct IdempotencyKey(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let key = value.to_str().ok().filter(|key| is_key(key)).map(str::to_owned);
+        key.map(|key| Self(Some(key))).ok_or_else(|| {
+            let message = "must be 1 to 64 visible ASCII characters".to_owned();
+            ApiError::Validation(vec![FieldError { field: "Idempotency-Key".into(), message }])
+        })
     }
 }
 

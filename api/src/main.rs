@@ -15,11 +15,13 @@ mod page;
 mod points;
 mod request_id;
 mod router;
+mod settle;
 
 use anyhow::Context;
 use app::{App, Config};
 use axum::serve::ListenerExt;
 use shared::{
+    checkout::budget::Budget,
     config::{self, load_or_exit},
     db,
     health::Needs,
@@ -54,6 +56,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     db::wait_for_schema(&db).await?;
 
     let keys = Arc::new(config.keys);
+    let budget = Budget { mch_id: config.merchant.mch_id.clone(), per_second: config.queries_per_second };
     let wechat = Client::new(Arc::new(config.merchant), Arc::clone(&keys))?;
 
     let background = TaskTracker::new();
@@ -75,6 +78,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         keys,
         tokens: config.tokens,
         order_ttl: config.order_ttl,
+        budget,
         intake,
         rejected: notify::sampler(),
         needs,

@@ -4,8 +4,9 @@ use crate::{
     app::App,
     auth::User,
     error::ApiError,
-    extract::{Json, Path},
+    extract::{IdempotencyKey, Json, Path, Query},
     fields::{Fields, FromFields},
+    settle::refreshed,
 };
 use axum::{
     extract::State,
@@ -16,7 +17,11 @@ use chrono::{DateTime, Utc};
 use fast_qr::{QRBuilder, convert::svg::SvgBuilder};
 use serde::Serialize;
 use shared::{
-    checkout, clock,
+    checkout::{
+        self, Placed,
+        idempotency::{Key, Operation},
+    },
+    clock,
     money::Fen,
     orders::{NewOrder, Order, OrderNo, PAYMENT_METHOD, PaymentStatus, TransactionId, sql},
     packages::{self, PackageId},
@@ -102,12 +107,35 @@ impl From<Order> for OrderBody {
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: User,
+    key: IdempotencyKey,
     Json(request): Json<CreateOrder>,
 ) -> Result<(StatusCode, Json<OrderBody>), ApiError> {
+    let same = format!("{} {PAYMENT_METHOD}", request.package_id.get());
+    let key = key.0.map(|key| Key::new(caller.id().clone(), Operation::CreateOrder, key, &same));
+    if let Some(key) = &key
+        && let Some(order) = checkout::find_repeated(&app.db, key).await?
+    {
+        return Ok((StatusCode::OK, Json(order.into())));
+    }
     let package = packages::sql::find_active(&app.db, request.package_id).await?.ok_or(ApiError::PackageUnavailable)?;
     let order = NewOrder::of(package, caller.id().clone(), clock::now(), app.order_ttl);
-    let order = checkout::place(&app.db, &app.wechat, order).await?;
-    Ok((StatusCode::CREATED, Json(order.into())))
+    Ok(match checkout::place(&app.db, &app.wechat, order, key).await? {
+        Placed::New(order) => (StatusCode::CREATED, Json(order.into())),
+        Placed::Repeated(order) => (StatusCode::OK, Json(order.into())),
+    })
+}
+
+/// Whether WeChat Pay should be asked first.
+#[derive(Debug)]
+pub struct OneQuery {
+    sync: bool,
+}
+
+impl FromFields for OneQuery {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let sync = fields.or("sync", "true or false", false, |value| value.as_str()?.parse().ok());
+        Some(Self { sync: sync? })
+    }
 }
 
 /// `GET /api/payment/orders/{orderNo}`
@@ -115,8 +143,13 @@ pub async fn one(
     State(app): State<Arc<App>>,
     caller: User,
     Path(order_no): Path<String>,
+    Query(query): Query<OneQuery>,
 ) -> Result<Json<OrderBody>, ApiError> {
-    Ok(Json(find(&app, &caller, &order_no).await?.into()))
+    let mut order = find(&app, &caller, &order_no).await?;
+    if query.sync {
+        order = refreshed(&app, &caller, order).await?;
+    }
+    Ok(Json(order.into()))
 }
 
 /// `GET /api/payment/orders/{orderNo}/qrcode.svg`
@@ -139,7 +172,8 @@ pub async fn qrcode(
     Ok(([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "no-store")], svg).into_response())
 }
 
-async fn find(app: &App, caller: &User, order_no: &str) -> Result<Order, ApiError> {
+/// The order, when the caller may see it.
+pub async fn find(app: &App, caller: &User, order_no: &str) -> Result<Order, ApiError> {
     let order_no: OrderNo = order_no.parse().map_err(|_| ApiError::NotFound("order"))?;
     sql::find(&app.db, &order_no, caller.scope()).await?.ok_or(ApiError::NotFound("order"))
 }

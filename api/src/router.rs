@@ -1,6 +1,6 @@
 //! Which path leads where, and what surrounds every answer.
 
-use crate::{app::App, error::ApiError, health, notify, orders, packages, points, request_id};
+use crate::{app::App, error::ApiError, health, notify, orders, packages, points, request_id, settle};
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
@@ -16,6 +16,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/payment/packages/{id}", get(packages::one))
         .route("/api/payment/orders", post(orders::create))
         .route("/api/payment/orders/{orderNo}", get(orders::one))
+        .route("/api/payment/orders/{orderNo}/cancel", post(settle::cancel))
+        .route("/api/payment/admin/orders/{orderNo}/sync", post(settle::sync))
         .route("/api/payment/orders/{orderNo}/qrcode.svg", get(orders::qrcode))
         .route("/api/payment/notify/wechat", post(notify::payment))
         .route("/api/payment/notify/wechat/refund", post(notify::refund))

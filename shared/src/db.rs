@@ -1,9 +1,10 @@
 //! The connection to PostgreSQL, and whether its schema is the one this build knows.
 
 use crate::{MIGRATOR, config::DatabaseConfig};
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use sqlx::{
-    PgPool, Postgres,
+    PgExecutor, PgPool, Postgres,
     migrate::MigrateDatabase,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -67,6 +68,14 @@ pub async fn migrate(config: &DatabaseConfig) -> Result<(), sqlx::migrate::Migra
     }
     let db = PgPoolOptions::new().max_connections(1).connect(url).await?;
     MIGRATOR.run(&db).await
+}
+
+/// What time it is to all processes alike.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn now(db: impl PgExecutor<'_>) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(db).await
 }
 
 /// Waits until the database answers, then refuses a schema that is older than this build.

@@ -371,12 +371,17 @@ impl System {
         numbers
     }
 
+    /// The URL of a path of the simulator's.
+    pub fn control_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.simulator_address)
+    }
+
     /// Asks the simulator's control API, for an answer that is a success.
     ///
     /// # Panics
     /// When it is none.
     pub async fn control(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
-        let request = self.http.request(method, format!("http://{}{path}", self.simulator_address));
+        let request = self.http.request(method, self.control_url(path));
         let request = match body {
             Some(body) => request.json(body),
             None => request,

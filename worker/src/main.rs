@@ -1,6 +1,7 @@
 //! `worker`: applies what WeChat Pay sent. Consumes RabbitMQ, verifies, decrypts, decides, credits; and finds by itself
 //! what the broker did not deliver.
 
+mod confirm;
 mod consume;
 mod health;
 mod notify;
@@ -9,6 +10,7 @@ mod sweep;
 
 use anyhow::Context;
 use shared::{
+    checkout::budget::Budget,
     config::{self, Env, Faults, ProcessConfig, load_or_exit},
     db,
     health::Needs,
@@ -34,6 +36,7 @@ struct Config {
     listen: SocketAddr,
     merchant: Merchant,
     keys: KeyRing,
+    queries_per_second: u32,
 }
 
 fn load(env: &mut Env) -> Result<Config, Faults> {
@@ -41,9 +44,10 @@ fn load(env: &mut Env) -> Result<Config, Faults> {
     let listen = config::listen(env, "WORKER_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)));
     let merchant = config::merchant(env);
     let data_key = config::data_encryption_key(env);
-    match (process, listen, merchant, data_key) {
-        (Some(process), Some(listen), Some((merchant, keys)), Some(_)) if env.is_sound() => {
-            Ok(Config { process, listen, merchant, keys })
+    let queries = config::queries_per_second(env);
+    match (process, listen, merchant, data_key, queries) {
+        (Some(process), Some(listen), Some((merchant, keys)), Some(_), Some(queries_per_second)) if env.is_sound() => {
+            Ok(Config { process, listen, merchant, keys, queries_per_second })
         }
         _ => Err(env.faults()),
     }
@@ -69,13 +73,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     db::wait_for_schema(&db).await?;
 
     let (merchant, keys) = (Arc::new(config.merchant), Arc::new(config.keys));
+    let budget = Budget { mch_id: merchant.mch_id.clone(), per_second: config.queries_per_second };
     let wechat = Client::new(Arc::clone(&merchant), Arc::clone(&keys))?;
     let handler = notify::Handler::new(db.clone(), Opener::new(merchant, Arc::clone(&keys)), wechat.clone());
     let link = broker.as_ref().map(|_| Link::default());
     let needs = Needs { db: db.clone(), keys, broker: link.clone() };
 
     let tasks = TaskTracker::new();
-    tasks.spawn(wechat.keep_keys_fresh(stop.clone()));
+    tasks.spawn(wechat.clone().keep_keys_fresh(stop.clone()));
+    tasks.spawn(confirm::Confirmer { db: db.clone(), wechat, budget }.run(stop.clone()));
     tasks.spawn(sweep::run(db, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
     tasks.spawn(rescue::run(handler.clone(), pace, stop.clone()));

@@ -1,6 +1,9 @@
 //! Housekeeping that any worker may do, and several at once without harm.
 
-use shared::{checkout::ABANDONED_AFTER_SECONDS, notify, orders};
+use shared::{
+    checkout::{ABANDONED_AFTER_SECONDS, idempotency},
+    notify, orders,
+};
 use sqlx::PgPool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +34,7 @@ async fn once(db: &PgPool, partitions: bool) -> sqlx::Result<()> {
         notify::sql::make_partitions(db, MONTHS_AHEAD).await?;
     }
     let abandoned = orders::sql::fail_abandoned(db, ABANDONED_AFTER_SECONDS).await?;
+    idempotency::forget_old(db).await?;
     if abandoned > 0 {
         tracing::warn!(
             "{abandoned} orders never got their code, because the process that made them is gone; they are failed"

@@ -1,9 +1,11 @@
 //! The only place that reads the environment. A value that comes out of here is valid.
 
 mod env;
+mod limits;
 mod wechat;
 
 pub use env::{Env, Faults};
+pub use limits::{BadProxies, LimitsConfig, Rate, TrustedProxies, limits};
 pub use wechat::merchant;
 
 use crate::{
@@ -169,6 +171,12 @@ pub fn data_encryption_key(env: &mut Env) -> Option<DataKey> {
 pub fn order_ttl(env: &mut Env) -> Option<TimeDelta> {
     let minutes = env.number_or("ORDER_TTL_MINUTES", "minutes, 1 to 120 (a QR code lives two hours)", 30, 1..=120)?;
     Some(TimeDelta::minutes(minutes.into()))
+}
+
+/// How often WeChat Pay may be asked about orders, over all processes.
+pub fn queries_per_second(env: &mut Env) -> Option<u32> {
+    let expects = "queries in a second about pending orders, over all processes of the merchant, 1 to 1000";
+    env.number_or("WECHAT_PAY_QUERIES_PER_SECOND", expects, 100, 1..=1_000)
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use super::{
 use crate::{
     clock,
     money::Fen,
+    notify::Fault,
     orders::{OrderNo, TransactionId},
+    payments::Payment,
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
@@ -109,6 +111,14 @@ impl Client {
     pub async fn find_order(&self, out_trade_no: &OrderNo) -> Result<Transaction, Error> {
         let target = format!("{}?mchid={}", order_path(out_trade_no), path(&self.merchant.mch_id));
         self.json(Method::GET, &target, "").await
+    }
+
+    /// The payment that a paid order holds, when it is one for this merchant and app, in CNY.
+    ///
+    /// # Errors
+    /// The first rule it breaks.
+    pub fn payment(&self, transaction: &Transaction) -> Result<Payment, Fault> {
+        transaction.payment(&self.merchant.mch_id, &self.merchant.app_id)
     }
 
     /// The paid order with this number of WeChat Pay's.

@@ -75,6 +75,11 @@ impl Error {
         }
     }
 
+    /// Whether WeChat Pay says that we are too fast (wechatpay-v3.md §9.2).
+    pub const fn is_too_fast(&self) -> bool {
+        matches!(self, Self::Unknown(Unknown::Busy(refusal)) if refusal.status == 429)
+    }
+
     /// The refusal, signed or not, if it is one.
     pub const fn refusal(&self) -> Option<&Refusal> {
         match self {
