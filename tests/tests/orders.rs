@@ -91,12 +91,18 @@ async fn a_race_between_pay_and_close_ends_in_wechats_truth() {
     let token = system.token("u0");
     let mut racing = JoinSet::new();
     let (mut paid, mut cancelled) = (0, 0);
-    for number in &numbers {
+    for (nth, number) in numbers.iter().enumerate() {
         let http = system.http.clone();
+        // The payment comes at every moment of the cancel: before its query, between query and close, after both.
+        let moment = Duration::from_micros(u64::try_from(nth * 7_919 % 60_000).expect("small"));
         let pay = http.post(system.control_url(&format!("/control/orders/{number}/pay"))).json(&json!({}));
         let cancel = http.post(system.url(&format!("{}/cancel", path(number)))).bearer_auth(&token);
         racing.spawn(async move {
-            let (pay, cancel) = tokio::join!(pay.send(), cancel.send());
+            let late = async {
+                tokio::time::sleep(moment).await;
+                pay.send().await
+            };
+            let (pay, cancel) = tokio::join!(late, cancel.send());
             (pay.expect("an answer").status(), cancel.expect("an answer").status())
         });
         if racing.len() >= 8 {
@@ -111,6 +117,7 @@ async fn a_race_between_pay_and_close_ends_in_wechats_truth() {
         if pay.is_success() { paid += 1 } else { cancelled += 1 }
     }
     println!("{paid} were paid, {cancelled} cancelled");
+    assert!(paid > 50 && cancelled > 50, "no race: {paid} were paid, {cancelled} cancelled");
     let all_paid = "select count(*) from payment_orders where payment_status = 'paid'";
     system.wait_for_count("every payment is credited", all_paid, paid).await;
     assert_eq!(system.count("select count(*) from payment_orders where payment_status = 'cancelled'").await, cancelled);
