@@ -46,21 +46,34 @@ $$;
 
 -- Makes the partitions of this month and of the `months_ahead` after it. Months are those of UTC. May be called any
 -- number of times, by several processes at once.
-create function payment_notify_make_partitions(months_ahead integer) returns void language plpgsql as $$
+--
+-- A partition is made apart and then attached: that lets inserts go on, and waits half a second at most for whoever reads
+-- the log; then it fails, and should be called again. Rows of its month that had to go to the default one move into it.
+create function payment_notify_make_partitions(months_ahead integer) returns void
+language plpgsql set lock_timeout = '500ms' as $$
 declare
+    parent text;
+    part text;
     month timestamptz;
-    suffix text;
+    low uuid;
+    high uuid;
 begin
     perform pg_advisory_xact_lock(hashtext('payment_notify_make_partitions'));
     for i in 0..months_ahead loop
-        month := date_trunc('month', now() at time zone 'UTC') at time zone 'UTC' + make_interval(months => i);
-        suffix := to_char(month at time zone 'UTC', 'YYYY_MM');
-        if to_regclass('payment_notify_logs_' || suffix) is null then
-            execute format('create table %I partition of payment_notify_logs for values from (%L) to (%L) with (fillfactor = 70)',
-                'payment_notify_logs_' || suffix, uuid_v7_floor(month), uuid_v7_floor(month + interval '1 month'));
-            execute format('create table %I partition of payment_notify_bodies for values from (%L) to (%L)',
-                'payment_notify_bodies_' || suffix, uuid_v7_floor(month), uuid_v7_floor(month + interval '1 month'));
-        end if;
+        month := (date_trunc('month', now() at time zone 'UTC') + make_interval(months => i)) at time zone 'UTC';
+        low := uuid_v7_floor(month);
+        high := uuid_v7_floor((month at time zone 'UTC' + interval '1 month') at time zone 'UTC');
+        foreach parent in array array['payment_notify_logs', 'payment_notify_bodies'] loop
+            part := parent || '_' || to_char(month at time zone 'UTC', 'YYYY_MM');
+            continue when to_regclass(part) is not null;
+            execute format('create table %I (like %I including defaults including constraints)', part, parent);
+            if parent = 'payment_notify_logs' then
+                execute format('alter table %I set (fillfactor = 70)', part);
+            end if;
+            execute format('with moved as (delete from %I where id >= %L and id < %L returning *) '
+                'insert into %I select * from moved', parent || '_default', low, high, part);
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, low, high);
+        end loop;
     end loop;
 end $$;
 

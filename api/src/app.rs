@@ -1,11 +1,13 @@
 //! What the handlers share, and the configuration it is made from.
 
-use crate::{intake::Intake, notify::Sampler};
+use crate::{intake::Intake, limits::Limits, live::Live, notify::Sampler};
 use chrono::TimeDelta;
 use shared::{
     checkout::budget::Budget,
-    config::{self, Env, Faults, ProcessConfig},
+    config::{self, Env, Faults, LimitsConfig, ProcessConfig},
     health::Needs,
+    orders::OrderNo,
+    queue::Announcer,
     token::TokenKey,
     wechat::{Client, KeyRing, Merchant},
 };
@@ -34,8 +36,22 @@ pub struct App {
     pub intake: Intake,
     /// How many refused callbacks are kept.
     pub rejected: Sampler,
+    /// How often callers may ask.
+    pub limits: Limits,
+    /// The orders that are watched here.
+    pub live: Live,
+    /// Tells the other processes which orders have changed.
+    pub announcer: Announcer,
     /// For `/readyz`.
     pub needs: Needs,
+}
+
+impl App {
+    /// Says that these orders have changed, here and to the other processes. After the commit.
+    pub fn announce(&self, order_nos: Vec<OrderNo>) {
+        self.live.changed(order_nos.iter().cloned());
+        self.announcer.announce(order_nos);
+    }
 }
 
 /// `api`'s configuration.
@@ -55,6 +71,8 @@ pub struct Config {
     pub order_ttl: TimeDelta,
     /// `WECHAT_PAY_QUERIES_PER_SECOND`
     pub queries_per_second: u32,
+    /// How often callers may ask.
+    pub limits: LimitsConfig,
 }
 
 /// Reads it.
@@ -64,6 +82,7 @@ pub fn load(env: &mut Env) -> Result<Config, Faults> {
     let tokens = config::jwt_secret(env);
     let merchant = config::merchant(env);
     let data_key = config::data_encryption_key(env);
+    let limits = config::limits(env);
     let (order_ttl, queries) = (config::order_ttl(env), config::queries_per_second(env));
     // One fault is enough to stop; by here all of them are known.
     let read = || {
@@ -77,6 +96,7 @@ pub fn load(env: &mut Env) -> Result<Config, Faults> {
             keys,
             order_ttl: order_ttl?,
             queries_per_second: queries?,
+            limits: limits?,
         })
     };
     read().filter(|_| env.is_sound()).ok_or_else(|| env.faults())

@@ -3,7 +3,7 @@
 use crate::{app::App, error::ApiError};
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use shared::{
     orders::sql::Scope,
@@ -35,13 +35,18 @@ impl FromRequestParts<Arc<App>> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, token) = header.and_then(|header| header.split_once(' ')).ok_or(ApiError::Unauthorized)?;
-        if !scheme.eq_ignore_ascii_case("Bearer") {
-            return Err(ApiError::Unauthorized);
-        }
-        app.tokens.verify(token.trim()).map(Self).map_err(|_| ApiError::Unauthorized)
+        identify(app, &parts.headers).map(Self)
     }
+}
+
+/// Whom the bearer token proves the caller to be.
+pub fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, ApiError> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, token) = header.and_then(|header| header.split_once(' ')).ok_or(ApiError::Unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(ApiError::Unauthorized);
+    }
+    app.tokens.verify(token.trim()).map_err(|_| ApiError::Unauthorized)
 }
 
 /// A caller who need not say who they are; but what they say must be true.

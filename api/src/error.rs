@@ -1,6 +1,6 @@
 //! Failures as callers see them: `application/problem+json` (RFC 9457), with a code that never changes.
 
-use crate::{fields::FieldError, request_id};
+use crate::{fields::FieldError, limits, request_id};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -11,7 +11,8 @@ use shared::{
     notify::Fault,
     wechat,
 };
-use std::error::Error;
+use std::{error::Error, num::NonZeroU32, time::Duration};
+use utoipa::ToSchema;
 
 /// Why a request failed. `Display` is for the client; the source is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,11 @@ pub enum ApiError {
     TooLarge,
     #[error("one or more fields break a rule")]
     Validation(Vec<FieldError>),
+    #[error("too many requests; try again when Retry-After has passed")]
+    RateLimited(Duration),
+    #[error("too many orders are waiting for payment, {0} at most: pay or cancel one first")]
+    #[expect(dead_code, reason = "making an order does not count yet")]
+    TooManyPending(NonZeroU32),
     #[error("this package cannot be bought")]
     PackageUnavailable,
     #[error("the order is already paid")]
@@ -63,14 +69,14 @@ impl ApiError {
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed_request"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::Validation(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed"),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::TooManyPending(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_pending_orders"),
             Self::PackageUnavailable => (StatusCode::CONFLICT, "package_unavailable"),
             Self::AlreadyPaid => (StatusCode::CONFLICT, "order_already_paid"),
             Self::NotCancellable => (StatusCode::CONFLICT, "order_not_cancellable"),
             Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
-            Self::UnderWay => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
-            Self::Misfit(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
-            Self::WechatRejected(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
-            Self::WechatUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
+            Self::Misfit(_) | Self::WechatRejected(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
+            Self::UnderWay | Self::WechatUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
             Self::Internal(_) | Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -100,17 +106,26 @@ impl From<AskError> for ApiError {
 }
 
 /// The one body of every failure.
-#[derive(Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Problem<'a> {
+pub struct Problem {
+    /// Always `about:blank`: `code` says it all (RFC 9457 §4.2.1).
     r#type: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What was wrong, for people.
     detail: String,
+    /// What was wrong, for programs. Once released it never changes.
+    #[schema(example = "not_found")]
     code: &'static str,
+    /// To quote when asking for help; also in the header `X-Request-Id`.
     request_id: String,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    /// With `validation_failed`: every field that breaks a rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
 }
 
 impl IntoResponse for ApiError {
@@ -121,20 +136,23 @@ impl IntoResponse for ApiError {
             tracing::error!(request_id, error = &self as &dyn Error, "request failed: {code}");
         }
         let problem = Problem {
-            // No document of its own: `code` says it all (RFC 9457 §4.2.1).
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: self.to_string(),
             code,
             request_id,
-            errors: if let Self::Validation(errors) = &self { errors } else { &[] },
+            errors: if let Self::Validation(errors) = &self { errors.clone() } else { Vec::new() },
         };
         let body = serde_json::to_string(&problem).expect("texts and numbers are JSON");
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, content_type, body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Self::RateLimited(wait) = self {
+            let seconds = limits::whole_seconds(wait).max(1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// As the caller wrote it; empty for the whole body.
     pub field: String,
@@ -77,7 +78,8 @@ impl Fields {
         value
     }
 
-    fn fault(&mut self, field: String, message: String) {
+    /// Notes a fault that only several fields together show.
+    pub fn fault(&mut self, field: String, message: String) {
         self.errors.push(FieldError { field, message });
     }
 }

@@ -6,15 +6,18 @@
 use shared::{
     db,
     notify::{NewNotify, NotifyId, sql},
+    process::Parts,
     queue::Publisher,
 };
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 /// Tasks that write, each on its own connection. More were slower: they only make the groups smaller.
 const WRITERS: usize = 2;
+/// Connections for the writers: one each, and one for the time in which a dead one is replaced.
+pub const CONNECTIONS: u32 = 3;
 /// Rows in one insert.
 const MAX_GROUP: usize = 256;
 /// Callbacks that may wait.
@@ -50,11 +53,11 @@ struct Waiting {
 }
 
 /// Starts the writers. They end when `stop` is cancelled and everything that waits is written.
-pub fn start(db: &PgPool, publisher: Option<Publisher>, tasks: &TaskTracker, stop: &CancellationToken) -> Intake {
+pub fn start(db: &PgPool, publisher: Option<Publisher>, parts: &Parts, stop: &CancellationToken) -> Intake {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let writer = Writer { db: db.clone(), publisher, queue: Arc::new(Mutex::new(receiver)) };
     for _ in 0..WRITERS {
-        tasks.spawn(writer.clone().run(stop.clone()));
+        parts.spawn("storing callbacks", writer.clone().run(stop.clone()));
     }
     Intake { queue: sender, bytes: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) }
 }
@@ -142,9 +145,14 @@ impl Writer {
 
     async fn insert(&self, rows: &[&NewNotify]) -> sqlx::Result<()> {
         let rescue_after = if self.publisher.is_some() { RESCUE_AFTER } else { chrono::TimeDelta::zero() };
-        tokio::time::timeout(WRITE_TIMEOUT, sql::insert(&self.db, rows, rescue_after))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let mut connection = self.db.acquire().await?;
+        let inserted = tokio::time::timeout(WRITE_TIMEOUT, sql::insert(&mut *connection, rows, rescue_after)).await;
+        let inserted = inserted.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if inserted.as_ref().is_err_and(db::is_outage) {
+            // It may be half-way through a statement, or its server gone without a word: not to be used again.
+            connection.close_on_drop();
+        }
+        inserted
     }
 
     fn publish(&self, rows: &[&NewNotify]) {

@@ -3,36 +3,47 @@
 mod app;
 mod auth;
 mod body;
+mod client_address;
 mod error;
+mod events;
 mod extract;
 mod fields;
 mod health;
+mod instant;
 mod intake;
+mod limits;
+mod live;
 mod notify;
+mod openapi;
+mod order_search;
 mod orders;
+mod package_admin;
 mod packages;
 mod page;
 mod points;
 mod request_id;
 mod router;
 mod settle;
+mod statistics;
 
 use anyhow::Context;
 use app::{App, Config};
 use axum::serve::ListenerExt;
+use limits::Limits;
+use live::Live;
 use shared::{
     checkout::budget::Budget,
     config::{self, load_or_exit},
     db,
     health::Needs,
-    process,
-    queue::Publisher,
+    process::{self, Parts},
+    queue::{self, Announcer, Link, Publisher},
     telemetry,
     wechat::Client,
 };
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 const ABOUT: &str = "REST for the app and its admins, and the intake of WeChat Pay's callbacks.";
 
@@ -52,25 +63,43 @@ async fn main() -> ExitCode {
 async fn run(config: Config) -> anyhow::Result<()> {
     let stop = process::stop_signal()?;
     let config::ProcessConfig { database, broker, shutdown_grace, .. } = config.process;
-    let db = db::pool(&database, "recharge api")?;
-    db::wait_for_schema(&db).await?;
+    // Of their own, so that no request can keep a callback from being stored.
+    let intake_db = db::pool(&database, "recharge intake", intake::CONNECTIONS);
+    let db = db::pool(&database, "recharge api", database.max_connections - intake::CONNECTIONS);
+    tokio::select! {
+        schema = db::wait_for_schema(&db) => schema?,
+        () = stop.cancelled() => return Ok(()),
+    }
 
     let keys = Arc::new(config.keys);
     let budget = Budget { mch_id: config.merchant.mch_id.clone(), per_second: config.queries_per_second };
     let wechat = Client::new(Arc::new(config.merchant), Arc::clone(&keys))?;
 
-    let background = TaskTracker::new();
-    background.spawn(wechat.clone().keep_keys_fresh(stop.clone()));
     // Publishing ends after storing, which ends after serving: what comes last needs what comes first.
+    let serving = Parts::new(&stop, &stop);
     let (stop_storing, stop_publishing) = (CancellationToken::new(), CancellationToken::new());
+    let (storing, publishing) = (Parts::new(&stop_storing, &stop), Parts::new(&stop_publishing, &stop));
+
+    serving.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
+    let live = Live::default();
+    let mut announcer = Announcer::default();
+    let listener = broker.as_ref().map(|broker| {
+        let (link, heard) = (Link::default(), live.clone());
+        let (announcing, task) = Announcer::new(broker.clone(), stop_publishing.clone());
+        publishing.spawn("announcing", task);
+        let hear = move |word| heard.hear(word);
+        serving.spawn("listening to changes", queue::listen(broker.clone(), link.clone(), stop.clone(), hear));
+        announcer = announcing;
+        link
+    });
+    serving.spawn("live orders", live.clone().run(db.clone(), listener, stop.clone()));
     let publisher = broker.map(|broker| {
         let (publisher, task) = Publisher::new(broker, stop_publishing.clone());
-        background.spawn(task);
+        publishing.spawn("publishing", task);
         publisher
     });
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: publisher.as_ref().map(Publisher::link) };
-    let storing = TaskTracker::new();
-    let intake = intake::start(&db, publisher, &storing, &stop_storing);
+    let intake = intake::start(&intake_db, publisher, &storing, &stop_storing);
 
     let app = Arc::new(App {
         db,
@@ -81,8 +110,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         budget,
         intake,
         rejected: notify::sampler(),
+        limits: Limits::new(config.limits),
+        live,
+        announcer,
         needs,
     });
+    serving.spawn("keeping the limits", Limits::upkeep(Arc::clone(&app), stop.clone()));
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (API_LISTEN)", config.listen))?;
@@ -91,16 +124,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Answers are small and whole: waiting to fill a packet would only delay them.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = TaskTracker::new();
     let until = stop.clone().cancelled_owned();
-    let server = serving.spawn(axum::serve(listener, service).with_graceful_shutdown(until).into_future());
+    serving.spawn("serving", axum::serve(listener, service).with_graceful_shutdown(until).into_future());
     stop.cancelled().await;
 
-    process::finish(serving, shutdown_grace).await;
-    stop_storing.cancel();
-    process::finish(storing, shutdown_grace).await;
-    stop_publishing.cancel();
-    process::finish(background, shutdown_grace).await;
-    server.abort();
+    let deadline = process::deadline(shutdown_grace);
+    let mut sound = true;
+    for parts in [serving, storing, publishing] {
+        sound &= parts.finish(deadline).await;
+    }
+    anyhow::ensure!(sound, "a part of the process has failed");
     Ok(())
 }

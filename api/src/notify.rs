@@ -4,9 +4,10 @@
 use crate::{
     app::App,
     body::{self, BodyError},
+    client_address::ClientAddress,
 };
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -16,10 +17,12 @@ use shared::{
     notify::{Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType},
     wechat::{notification::notify_type, signature::Signed},
 };
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 /// How many refused callbacks are kept in a second: enough to see an attack or a wrong key, too few to fill the disk.
 const KEPT_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+/// From the request's head to the answer. WeChat Pay waits 5 s (wechatpay-v3.md §4.6).
+const ANSWER_DEADLINE: Duration = Duration::from_millis(4_500);
 /// Longer than any that WeChat Pay sends. What is kept must be bounded.
 const MAX_HEADER_BYTES: usize = 1_024;
 
@@ -51,17 +54,28 @@ impl IntoResponse for Answer {
 }
 
 /// `POST /api/payment/notify/wechat`
-pub async fn payment(State(app): State<Arc<App>>, sender: ConnectInfo<SocketAddr>, request: Request) -> Answer {
-    receive(&app, NotifyType::Payment, sender.0, request).await.unwrap_or_else(Answer::Refused)
+pub async fn payment(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answer {
+    in_time(&app, NotifyType::Payment, sender, request).await.unwrap_or_else(Answer::Refused)
 }
 
 /// `POST /api/payment/notify/wechat/refund`
-pub async fn refund(State(app): State<Arc<App>>, sender: ConnectInfo<SocketAddr>, request: Request) -> Answer {
-    receive(&app, NotifyType::Refund, sender.0, request).await.unwrap_or_else(Answer::Refused)
+pub async fn refund(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answer {
+    in_time(&app, NotifyType::Refund, sender, request).await.unwrap_or_else(Answer::Refused)
+}
+
+/// An answer that comes too late counts as none: it is then said in time that nothing is known.
+async fn in_time(app: &App, by_route: NotifyType, sender: ClientAddress, request: Request) -> Result<Answer, StatusCode> {
+    let received = tokio::time::timeout(ANSWER_DEADLINE, receive(app, by_route, sender, request));
+    received.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE))
 }
 
 /// Both routes take both families of events; `by_route` only names one whose event is unknown.
-async fn receive(app: &App, by_route: NotifyType, sender: SocketAddr, request: Request) -> Result<Answer, StatusCode> {
+async fn receive(
+    app: &App,
+    by_route: NotifyType,
+    sender: ClientAddress,
+    request: Request,
+) -> Result<Answer, StatusCode> {
     let (parts, body) = request.into_parts();
     let body = body::read(body).await.map_err(|error| match error {
         BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -75,7 +89,7 @@ async fn receive(app: &App, by_route: NotifyType, sender: SocketAddr, request: R
         id: NotifyId::generate(),
         notify_type: by_event.unwrap_or(by_route),
         rejected: verdict.as_ref().err().cloned(),
-        client_ip: Some(sender.ip().to_canonical().to_string()),
+        client_ip: Some(sender.to_string()),
         headers,
         body,
     };
@@ -83,7 +97,7 @@ async fn receive(app: &App, by_route: NotifyType, sender: SocketAddr, request: R
         Ok(()) => app.intake.store(notify).await.map(|()| Answer::Stored).map_err(|_| StatusCode::SERVICE_UNAVAILABLE),
         Err(fault) => {
             if app.rejected.check().is_ok() {
-                tracing::warn!(notify.id = %notify.id, sender = %sender.ip(), "callback refused: {fault}");
+                tracing::warn!(notify.id = %notify.id, %sender, "callback refused: {fault}");
                 app.intake.keep(notify);
             }
             // WeChat Pay comes again; by then the key may be here.
@@ -123,7 +137,7 @@ async fn verify(app: &App, headers: &NotifyHeaders, body: &[u8]) -> Result<(), F
     }
     let serial = &headers.wechatpay_serial;
     match app.keys.verify(serial, &signed, body) {
-        Err(Fault::KeyUnavailable) if app.wechat.refresh_keys().await => app.keys.verify(serial, &signed, body),
+        Err(Fault::KeyUnavailable) if app.wechat.fetch_key(serial).await => app.keys.verify(serial, &signed, body),
         verdict => verdict,
     }
 }

@@ -76,7 +76,7 @@ pub struct OrderBody {
 impl From<Order> for OrderBody {
     fn from(order: Order) -> Self {
         // A code that is of no use any more is not shown: it would look payable.
-        let code_url = order.payable_code().map(str::to_owned);
+        let code_url = order.payable_code(clock::now()).map(str::to_owned);
         let Order { order_no, transaction_id, user_id, package_id, package_name, amount, currency, .. } = order;
         let Order { points, bonus_points, payment_method, status, refunded_amount, .. } = order;
         let Order { paid_at, expired_at, created_at, updated_at, .. } = order;
@@ -159,7 +159,7 @@ pub async fn qrcode(
     Path(order_no): Path<String>,
 ) -> Result<Response, ApiError> {
     let order = find(&app, &caller, &order_no).await?;
-    let Some(code_url) = order.payable_code() else {
+    let Some(code_url) = order.payable_code(clock::now()) else {
         return Err(if order.paid_at.is_some() {
             ApiError::AlreadyPaid
         } else {

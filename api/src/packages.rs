@@ -5,7 +5,7 @@ use crate::{
     auth::User,
     error::ApiError,
     extract::{Json, Path, Query},
-    page::{Page, PageQuery},
+    page::{Page, PageOf, Unfiltered},
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -55,11 +55,20 @@ impl From<Package> for PackageBody {
     }
 }
 
+/// The packages that can be bought.
+#[derive(Debug)]
+pub struct ActivePackages;
+
+impl Unfiltered for ActivePackages {
+    const LIST: &'static str = "packages";
+    type Key = (i32, i64);
+}
+
 /// `GET /api/payment/packages`
 pub async fn list(
     State(app): State<Arc<App>>,
     _: Option<User>,
-    Query(query): Query<PageQuery<(i32, i64)>>,
+    Query(PageOf(query)): Query<PageOf<ActivePackages>>,
 ) -> Result<Json<Page<PackageBody>>, ApiError> {
     let after = query.after.map(|(sort_order, id)| (sort_order, id.into()));
     let packages = sql::list_active(&app.db, after, query.rows()).await?;

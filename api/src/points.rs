@@ -6,7 +6,7 @@ use crate::{
     error::ApiError,
     extract::{Json, Query},
     fields::{Fields, FromFields},
-    page::{Page, PageQuery},
+    page::{Page, PageOf, Unfiltered},
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -66,11 +66,20 @@ pub async fn balance(
     Ok(Json(BalanceBody { user_id: caller.id().clone(), balance }))
 }
 
+/// The caller's ledger.
+#[derive(Debug)]
+pub struct Entries;
+
+impl Unfiltered for Entries {
+    const LIST: &'static str = "points/entries";
+    type Key = i64;
+}
+
 /// `GET /api/points/entries`
 pub async fn entries(
     State(app): State<Arc<App>>,
     caller: User,
-    Query(query): Query<PageQuery<i64>>,
+    Query(PageOf(query)): Query<PageOf<Entries>>,
 ) -> Result<Json<Page<EntryBody>>, ApiError> {
     let entries = sql::entries(&app.db, caller.id(), query.after, query.rows()).await?;
     Ok(Json(Page::of(&query, entries, |entry| entry.id)))

@@ -37,9 +37,12 @@ pub async fn cancel(
 /// A caller that hangs up must not leave an order closed there and pending here.
 async fn end_uninterrupted(app: &Arc<App>, order: Order) -> Result<Ended, AskError> {
     let app = Arc::clone(app);
-    tokio::spawn(async move { end(&app.db, &app.wechat, &order, End::Cancelled).await })
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    let ending = async move {
+        let ended = end(&app.db, &app.wechat, &order, End::Cancelled).await;
+        app.announce(vec![order.order_no]);
+        ended
+    };
+    tokio::spawn(ending).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// `POST /api/payment/admin/orders/{orderNo}/sync`
@@ -51,6 +54,7 @@ pub async fn sync(
 ) -> Result<Json<OrderBody>, ApiError> {
     let order = find(&app, &caller, &order_no).await?;
     ask(&app.db, &app.wechat, &order.order_no).await?;
+    app.announce(vec![order.order_no.clone()]);
     Ok(Json(find(&app, &caller, &order_no).await?.into()))
 }
 
@@ -61,7 +65,10 @@ pub async fn refreshed(app: &App, caller: &User, order: Order) -> Result<Order, 
         return Ok(order);
     }
     match ask(&app.db, &app.wechat, &order.order_no).await {
-        Ok(_) => find(app, caller, order.order_no.as_str()).await,
+        Ok(_) => {
+            app.announce(vec![order.order_no.clone()]);
+            find(app, caller, order.order_no.as_str()).await
+        }
         Err(AskError::Database(error)) => Err(error.into()),
         Err(error) => {
             if error.is_too_fast() {

@@ -4,11 +4,12 @@ use crate::{MIGRATOR, config::DatabaseConfig};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use sqlx::{
-    PgExecutor, PgPool, Postgres,
+    Connection, PgConnection, PgExecutor, PgPool, Postgres,
+    error::DatabaseError,
     migrate::MigrateDatabase,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgPoolOptions,
 };
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 /// How long a request waits for a connection. Short: WeChat Pay waits 5 s for its answer, and then comes again.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,20 +36,16 @@ pub enum SchemaError {
     Database(#[from] sqlx::Error),
 }
 
-/// A pool that connects when it is first used. `name` is what `pg_stat_activity` shows.
-///
-/// # Errors
-/// When the URL cannot be read.
-pub fn pool(config: &DatabaseConfig, name: &str) -> sqlx::Result<PgPool> {
-    let options = PgConnectOptions::from_str(config.url.expose_secret())?.application_name(name).options([
+/// A pool of at most `connections` that connects when it is first used. `name` is what `pg_stat_activity` shows.
+pub fn pool(config: &DatabaseConfig, name: &str, connections: u32) -> PgPool {
+    let options = config.options.clone().application_name(name).options([
         // A worker that was stopped in the middle of a transaction must not hold its locks for ever.
-        ("idle_in_transaction_session_timeout", "30s"),
-        ("statement_timeout", "30s"),
+        ("idle_in_transaction_session_timeout", "20s"),
+        ("statement_timeout", "10s"),
+        // Long for a lock that a payment holds, short for one that somebody forgot: who waits for it is put off alone.
+        ("lock_timeout", "1s"),
     ]);
-    Ok(PgPoolOptions::new()
-        .max_connections(config.max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options))
+    PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
 }
 
 /// Creates the database when it is missing, and brings its schema up to this build. Several processes may do this at
@@ -57,17 +54,19 @@ pub fn pool(config: &DatabaseConfig, name: &str) -> sqlx::Result<PgPool> {
 /// # Errors
 /// What PostgreSQL says.
 pub async fn migrate(config: &DatabaseConfig) -> Result<(), sqlx::migrate::MigrateError> {
-    let url = config.url.expose_secret();
-    if !Postgres::database_exists(url).await? {
-        // Another process may have been faster; that is all right, when it is there now.
-        if let Err(error) = Postgres::create_database(url).await
-            && !Postgres::database_exists(url).await?
-        {
-            return Err(error.into());
+    let mut db = match PgConnection::connect_with(&config.options).await {
+        Err(error) if is_code(&error, "3D000") => {
+            // Another process may be faster; then it is there on the second try.
+            let created = Postgres::create_database(config.url.expose_secret()).await;
+            PgConnection::connect_with(&config.options).await.map_err(|error| created.err().unwrap_or(error))?
         }
-    }
-    let db = PgPoolOptions::new().max_connections(1).connect(url).await?;
-    MIGRATOR.run(&db).await
+        connected => connected?,
+    };
+    MIGRATOR.run(&mut db).await
+}
+
+fn is_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|found| found == code)
 }
 
 /// What time it is to all processes alike.
@@ -102,9 +101,9 @@ pub async fn wait_for_schema(db: &PgPool) -> Result<(), SchemaError> {
 /// Whether the database itself is away, so that nothing can be concluded about what was asked of it.
 pub fn is_outage(error: &sqlx::Error) -> bool {
     match error {
-        // 08: connection. 53: out of resources. 57: stopped by an operator, restarting, or a time-out of ours.
+        // 08: connection. 25006: read-only, which a standby is. 53: out of resources. 57P: stopped or restarting.
         sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+            error.code().is_some_and(|code| ["08", "25006", "53", "57P"].iter().any(|class| code.starts_with(class)))
         }
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -129,7 +128,7 @@ pub async fn check_schema(db: &PgPool) -> Result<(), SchemaError> {
     let found = match found {
         Ok(found) => found,
         // 42P01: no such table. 3D000: no such database.
-        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3D000")) => None,
+        Err(error) if is_code(&error, "42P01") || is_code(&error, "3D000") => None,
         Err(error) => return Err(error.into()),
     };
     match found {

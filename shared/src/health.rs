@@ -35,7 +35,7 @@ pub enum Standing {
 pub struct Readiness {
     /// Whether the process can serve.
     pub ready: bool,
-    /// PostgreSQL answers.
+    /// PostgreSQL answers, and can be written to.
     pub database: Standing,
     /// At least one of WeChat Pay's keys is loaded.
     pub keys: Standing,
@@ -46,11 +46,22 @@ pub struct Readiness {
 impl Needs {
     /// Asks each of them.
     pub async fn check(&self) -> Readiness {
-        let asked = tokio::time::timeout(DATABASE_TIMEOUT, sqlx::query("select 1").execute(&self.db)).await;
-        let database = standing(matches!(asked, Ok(Ok(_))));
+        let database = standing(tokio::time::timeout(DATABASE_TIMEOUT, self.is_writable()).await.unwrap_or(false));
         let keys = standing(!self.keys.is_empty());
         let broker = self.broker.as_ref().map_or(Standing::Unused, |link| standing(link.is_up()));
         Readiness { ready: database == Standing::Up && keys == Standing::Up, database, keys, broker }
+    }
+
+    /// A standby answers too, and takes nothing.
+    async fn is_writable(&self) -> bool {
+        let Ok(mut connection) = self.db.acquire().await else { return false };
+        let asked = sqlx::query_scalar!(r#"select current_setting('transaction_read_only') = 'off' as "writable!""#);
+        let is_writable = asked.fetch_one(&mut *connection).await.unwrap_or(false);
+        if !is_writable {
+            // A session keeps the mode it began in; the next one may be better.
+            connection.close_on_drop();
+        }
+        is_writable
     }
 }
 

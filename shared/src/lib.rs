@@ -3,12 +3,14 @@
 //! The domain comes first. Every `mod.rs` in it is pure: no `.await`, no SQL, no clock; the `sql.rs` beside it holds the
 //! queries. The adapters know the domain, and it knows none of them.
 
+pub mod audit;
 pub mod money;
 pub mod notify;
 pub mod orders;
 pub mod packages;
 pub mod payments;
 pub mod points;
+pub mod statistics;
 pub mod users;
 
 pub mod checkout;

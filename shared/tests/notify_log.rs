@@ -115,3 +115,16 @@ async fn rows_go_to_their_month_and_none_is_refused_for_its_time(db: PgPool) {
             .expect("a count");
     assert_eq!(months, 7, "this month, five ahead, and the one for the rest");
 }
+
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn rows_that_came_before_their_month_was_made_move_into_it(db: PgPool) {
+    for table in ["payment_notify_logs (notify_type, process_status, next_attempt_at, id) select 'payment', 'received', now()", "payment_notify_bodies (headers, body, id) select '{}', ''"] {
+        let sql = format!("insert into {table}, uuid_v7_floor(date_trunc('month', now()) + interval '5 months 3 days')");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.expect("it has a place");
+    }
+    let in_default = "select count(*) from payment_notify_logs_default";
+    assert_eq!(sqlx::query_scalar::<_, i64>(in_default).fetch_one(&db).await.expect("a count"), 1);
+    sql::make_partitions(&db, 6).await.expect("made");
+    assert_eq!(sqlx::query_scalar::<_, i64>(in_default).fetch_one(&db).await.expect("a count"), 0);
+    assert_eq!(claim_due(&db).await, 1, "with its body");
+}

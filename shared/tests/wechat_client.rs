@@ -226,10 +226,31 @@ async fn certificates_are_fetched_and_followed_when_they_change() {
     let rotated = wechat.control("certificates/rotate", json!({})).await;
     let serial = rotated["serial"].as_str().expect("a serial");
     assert!(wechat.keys.get(serial).is_none());
-    assert!(!wechat.client.refresh_keys().await, "a serial that anybody may make up cannot make us ask again at once");
+    assert!(!wechat.client.fetch_key(serial).await, "a serial that anybody may make up cannot make us ask again at once");
     wechat.client.load_certificates().await.expect("the schedule's own way");
     assert!(wechat.keys.get(serial).is_some());
     wechat.place(&OrderNo::generate(), 300).await.expect("an order");
+    wechat.stop().await;
+}
+
+/// Everybody who meets the new key waits for one fetch; one that hangs up neither ends it nor starts another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_fetched_once_for_all_who_meet_it() {
+    let wechat = Wechat::start("certificate", false).await;
+    wechat.client.load_certificates().await.expect("certificates");
+    let rotated = wechat.control("certificates/rotate", json!({})).await;
+    let serial = rotated["serial"].as_str().expect("a serial").to_owned();
+    wechat.control("faults/next", json!({"endpoint": "certificates", "fault": "apiSlow", "count": 1, "ms": 400})).await;
+
+    let hung_up = tokio::time::timeout(std::time::Duration::from_millis(50), wechat.client.fetch_key(&serial)).await;
+    assert!(hung_up.is_err(), "it takes longer");
+    let mut meeting = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (client, serial) = (wechat.client.clone(), serial.clone());
+        meeting.spawn(async move { client.fetch_key(&serial).await });
+    }
+    assert_eq!(meeting.join_all().await, vec![true; 20]);
+    assert!(!wechat.client.fetch_key("made up").await);
     wechat.stop().await;
 }
 

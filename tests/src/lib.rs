@@ -3,12 +3,16 @@
 //! Each [`System`] has a database, a queue prefix, ports and processes of its own, so all tests run at once.
 
 mod callback;
+mod caller;
+mod events;
 mod process;
 mod proxy;
 mod system;
 mod wait;
 
 pub use callback::Callback;
+pub use caller::Caller;
+pub use events::{Event, EventStream};
 pub use process::{Process, binary};
 pub use proxy::Proxy;
 pub use system::{Builder, SOON, System, database_url, ops};

@@ -31,6 +31,9 @@ pub struct Proxy {
     address: SocketAddr,
     backends: Arc<Mutex<Vec<SocketAddr>>>,
     mode: Arc<watch::Sender<Mode>>,
+    /// Connections that were made before this one are dead without a word.
+    frozen_before: Arc<watch::Sender<usize>>,
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -42,7 +45,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let proxy =
-            Self { address, backends: Arc::new(Mutex::new(backends)), mode: Arc::new(watch::Sender::new(Mode::Open)) };
+            Self { address, backends: Arc::new(Mutex::new(backends)), mode: Arc::new(watch::Sender::new(Mode::Open)), frozen_before: Arc::new(watch::Sender::new(0)), accepted: Arc::default() };
         tokio::spawn(proxy.clone().run(listener));
         proxy
     }
@@ -70,22 +73,38 @@ impl Proxy {
         self.mode.send_replace(Mode::Stalled);
     }
 
+    /// The server's host has vanished and another has its address: standing connections hang for ever, new ones work.
+    pub fn freeze_standing(&self) {
+        self.frozen_before.send_replace(usize::MAX);
+        self.frozen_before.send_replace(self.accepted.load(Ordering::SeqCst));
+    }
+
     /// The server is back.
     pub fn restore(&self) {
         self.mode.send_replace(Mode::Open);
     }
 
     async fn run(self, listener: TcpListener) {
-        let next = AtomicUsize::new(0);
         loop {
             let (client, _) = listener.accept().await.expect("too many open files? A test may hold a few hundred");
+            let number = self.accepted.fetch_add(1, Ordering::SeqCst);
             let backend = {
                 let backends = self.backends.lock().expect("nobody panics with it");
-                let turn = next.fetch_add(1, Ordering::Relaxed);
-                backends.get(turn % backends.len().max(1)).copied()
+                backends.get(number % backends.len().max(1)).copied()
             };
             if let Some(backend) = backend {
-                tokio::spawn(pass(client, backend, self.mode.subscribe()));
+                let mut frozen = self.frozen_before.subscribe();
+                let mode = self.mode.subscribe();
+                tokio::spawn(async move {
+                    let mut passing = Box::pin(pass(client, backend, mode));
+                    tokio::select! {
+                        () = &mut passing => return,
+                        _ = frozen.wait_for(|before| number < *before && *before != usize::MAX) => {}
+                    }
+                    // Kept, and never moved again: neither end hears anything.
+                    std::future::pending::<()>().await;
+                    drop(passing);
+                });
             }
         }
     }

@@ -1,7 +1,10 @@
 //! One whole installation, for one test.
 
 use crate::{Callback, Process, Proxy, eventually, process::binary};
-use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{ExchangeDeleteOptions, QueueDeleteOptions},
+};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row, postgres::PgPoolOptions};
@@ -31,11 +34,13 @@ pub struct Builder {
     clock_factor: u32,
     key_mode: &'static str,
     public_key: bool,
+    env: BTreeMap<String, String>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { apis: 1, workers: 1, broker: true, clock_factor: 1, key_mode: "public-key", public_key: true }
+        let env = BTreeMap::new();
+        Self { apis: 1, workers: 1, broker: true, clock_factor: 1, key_mode: "public-key", public_key: true, env }
     }
 }
 
@@ -80,6 +85,13 @@ impl Builder {
     #[must_use]
     pub const fn both_keys(mut self) -> Self {
         self.key_mode = "mixed";
+        self
+    }
+
+    /// The service's processes have this variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -236,6 +248,7 @@ impl System {
         ] {
             env.insert(name.into(), value.into());
         }
+        env.extend(builder.env);
 
         let db = PgPoolOptions::new().max_connections(4).connect(&database_url(&database)).await.expect("the database");
         let http = Client::builder().timeout(SOON).build().expect("a client");
@@ -331,7 +344,8 @@ impl System {
         json
     }
 
-    /// Makes an order of the package that sorts `nth`.
+    /// Makes an order of the package that sorts `nth`. No worker asks WeChat Pay about it, see [`Self::ask_about`]: what a
+    /// callback does is then its own doing.
     ///
     /// # Panics
     /// When it is refused.
@@ -341,7 +355,24 @@ impl System {
         let answer = self.request(Method::POST, "/api/payment/orders", user, Some(&body)).await;
         let (status, order) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
         assert_eq!(status, StatusCode::CREATED, "{order}");
+        sqlx::query("update payment_orders set next_check_at = null where order_no = $1")
+            .bind(order["orderNo"].as_str())
+            .execute(&self.db)
+            .await
+            .expect("the database");
         order
+    }
+
+    /// Lets the workers ask WeChat Pay about the orders, from 5 s after now, as if they were made now.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn ask_about(&self, order_nos: &[String]) {
+        sqlx::query("update payment_orders set next_check_at = now() + interval '5 seconds' where order_no = any($1)")
+            .bind(order_nos)
+            .execute(&self.db)
+            .await
+            .expect("the database");
     }
 
     /// Makes `count` pending orders straight in the database and at the simulator, for tests that need many. Order `n`
@@ -354,9 +385,9 @@ impl System {
         let owners: Vec<String> = (0..count).map(|n| format!("u{}", n % users)).collect();
         sqlx::query(
             "insert into payment_orders (order_no, user_id, package_id, package_name, amount, points, bonus_points,
-                 payment_method, code_url, expired_at)
+                 payment_method, code_url, expired_at, next_check_at)
              select no, owner, (select min(id) from payment_packages), 'bulk', 100, 100, 5, 'wechat_native',
-                 'weixin://bulk', date_trunc('second', now()) + interval '30 minutes'
+                 'weixin://bulk', date_trunc('second', now()) + interval '30 minutes', null
              from unnest($1::text[], $2::text[]) as new (no, owner)",
         )
         .bind(&numbers)
@@ -485,6 +516,32 @@ impl System {
                  where l.id is null or b.id is null",
             ),
             (
+                "an hour's figures that are not those of its orders, payments and refunds",
+                "with counted as (
+                     select date_bin('1 hour', at, 'epoch') as hour, package_id, sum(orders) as orders, sum(paid) as paid,
+                         sum(amount) as amount, sum(points) as points, sum(refunded) as refunded
+                     from (
+                         select created_at as at, package_id, 1 as orders, 0 as paid, 0 as amount, 0 as points, 0 as refunded
+                         from payment_orders
+                         union all
+                         select paid_at, package_id, 0, 1, amount, points + bonus_points, 0 from payment_orders
+                         where paid_at is not null
+                         union all
+                         select r.completed_at, package_id, 0, 0, 0, 0, r.amount
+                         from payment_refunds r join payment_orders using (order_no) where r.status = 'success'
+                     ) as events group by 1, 2
+                 ), kept as (
+                     select hour, package_id, sum(orders) as orders, sum(paid_orders) as paid, sum(paid_amount) as amount,
+                         sum(points) as points, sum(refunded_amount) as refunded
+                     from (table payment_statistics union all table payment_statistics_deltas) as figures group by 1, 2
+                 )
+                 select count(*) from counted c full join kept k using (hour, package_id)
+                 where (coalesce(c.orders, 0), coalesce(c.paid, 0), coalesce(c.amount, 0), coalesce(c.points, 0),
+                        coalesce(c.refunded, 0))
+                   <> (coalesce(k.orders, 0), coalesce(k.paid, 0), coalesce(k.amount, 0), coalesce(k.points, 0),
+                        coalesce(k.refunded, 0))",
+            ),
+            (
                 "a deadlock",
                 "select deadlocks from pg_stat_database where datname = current_database()",
             ),
@@ -520,4 +577,9 @@ async fn drop_queues(prefix: &str) {
         let name = format!("{prefix}.{queue}");
         channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is the test's own");
     }
+    let events = format!("{prefix}.events");
+    channel
+        .exchange_delete(events.as_str().into(), ExchangeDeleteOptions::default())
+        .await
+        .expect("it is the test's own");
 }

@@ -140,6 +140,7 @@ async fn with_every_callback_lost_points_arrive_within_seconds() {
     let system = Builder::default().workers(2).start().await;
     system.control(Method::PUT, "/control/faults", Some(&json!({"drop": 1}))).await;
     let numbers = system.bulk_orders(100, 1).await;
+    system.ask_about(&numbers).await;
     // Paid at different moments, so that every part of the schedule is hit.
     let mut waits = Vec::new();
     let mut waiting: Vec<(String, Instant)> = Vec::new();
@@ -208,6 +209,7 @@ async fn when_wechat_finds_us_too_fast_we_slow_down_and_lose_nothing() {
     }
     let next = json!({"endpoint": "query", "fault": "api429", "count": 3});
     system.control(Method::POST, "/control/faults/next", Some(&next)).await;
+    system.ask_about(&numbers).await;
     let slowed = "select count(*) from wechat_budgets where throttle < 1";
     system.wait_for_count("the rate is lower", slowed, 1).await;
     let paid = "select count(*) from payment_orders where payment_status = 'paid'";

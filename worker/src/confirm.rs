@@ -6,6 +6,7 @@ use shared::{
     checkout::{AskError, End, Ended, Truth, ask, budget::Budget, end, schedule::next_check},
     db,
     orders::{Order, PaymentStatus, sql},
+    queue::Announcer,
     wechat::Client,
 };
 use sqlx::PgPool;
@@ -31,6 +32,8 @@ pub struct Confirmer {
     pub wechat: Client,
     /// How fast it may be asked.
     pub budget: Budget,
+    /// Tells those who watch an order.
+    pub announcer: Announcer,
 }
 
 impl Confirmer {
@@ -85,15 +88,16 @@ impl Confirmer {
         } else {
             match ask(&self.db, &self.wechat, &order.order_no).await {
                 // Closed there and pending here: whoever cancelled it is about to mark it, or died.
-                Ok(Truth::Closed) => {
-                    Ok(sql::end_unpaid(&self.db, &order.order_no, PaymentStatus::Cancelled).await?)
-                }
+                Ok(Truth::Closed) => Ok(sql::end_unpaid(&self.db, &order.order_no, PaymentStatus::Cancelled).await?),
                 Ok(truth) => Ok(truth == Truth::Paid),
                 Err(error) => Err(error),
             }
         };
         match concluded {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.announcer.announce(vec![order.order_no]);
+                Ok(())
+            }
             Err(AskError::Misfit(fault)) => {
                 tracing::error!(order.no = %order.order_no, code = fault.code(), "WeChat Pay's order does not fit ours; not asked about again: {fault}");
                 sql::check_at(&self.db, &order.order_no, None).await

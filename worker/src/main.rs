@@ -14,8 +14,8 @@ use shared::{
     config::{self, Env, Faults, ProcessConfig, load_or_exit},
     db,
     health::Needs,
-    process,
-    queue::Link,
+    process::{self, Parts},
+    queue::{Announcer, Link},
     telemetry,
     wechat::{Client, KeyRing, Merchant, Opener},
 };
@@ -23,9 +23,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::CancellationToken;
+
+/// How often a worker that has no key looks whether one has come.
+const KEYS_PAUSE: Duration = Duration::from_millis(50);
 
 const ABOUT: &str = "Applies payments: consumes RabbitMQ, verifies, decrypts, decides, credits.";
 
@@ -69,24 +73,38 @@ async fn main() -> ExitCode {
 async fn run(config: Config) -> anyhow::Result<()> {
     let stop = process::stop_signal()?;
     let config::ProcessConfig { database, broker, shutdown_grace, .. } = config.process;
-    let db = db::pool(&database, "recharge worker")?;
-    db::wait_for_schema(&db).await?;
+    let db = db::pool(&database, "recharge worker", database.max_connections);
+    tokio::select! {
+        schema = db::wait_for_schema(&db) => schema?,
+        () = stop.cancelled() => return Ok(()),
+    }
 
     let (merchant, keys) = (Arc::new(config.merchant), Arc::new(config.keys));
     let budget = Budget { mch_id: merchant.mch_id.clone(), per_second: config.queries_per_second };
     let wechat = Client::new(Arc::clone(&merchant), Arc::clone(&keys))?;
-    let handler = notify::Handler::new(db.clone(), Opener::new(merchant, Arc::clone(&keys)), wechat.clone());
+    // Announcing ends after what there is to announce.
+    let stop_announcing = CancellationToken::new();
+    let (working, announcing) = (Parts::new(&stop, &stop), Parts::new(&stop_announcing, &stop));
+    let announcer = broker.clone().map_or_else(Announcer::default, |broker| {
+        let (announcer, task) = Announcer::new(broker, stop_announcing.clone());
+        announcing.spawn("announcing", task);
+        announcer
+    });
+    let opener = Opener::new(merchant, Arc::clone(&keys));
+    let handler = notify::Handler::new(db.clone(), opener, wechat.clone(), announcer.clone());
     let link = broker.as_ref().map(|_| Link::default());
-    let needs = Needs { db: db.clone(), keys, broker: link.clone() };
+    let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
 
-    let tasks = TaskTracker::new();
-    tasks.spawn(wechat.clone().keep_keys_fresh(stop.clone()));
-    tasks.spawn(confirm::Confirmer { db: db.clone(), wechat, budget }.run(stop.clone()));
-    tasks.spawn(sweep::run(db, stop.clone()));
+    working.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
+    working.spawn("confirming", confirm::Confirmer { db: db.clone(), wechat, budget, announcer }.run(stop.clone()));
+    working.spawn("housekeeping", sweep::run(db, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
-    tasks.spawn(rescue::run(handler.clone(), pace, stop.clone()));
+    // Without a key every row would fail, and spend an attempt.
+    let rescue = rescue::run(handler.clone(), pace, stop.clone());
+    working.spawn("rescue", after_keys(Arc::clone(&keys), stop.clone(), rescue));
     if let (Some(broker), Some(link)) = (broker, link) {
-        tasks.spawn(consume::run(handler, broker, link, stop.clone()));
+        let consuming = consume::run(handler, broker, link, stop.clone());
+        working.spawn("consuming", after_keys(keys, stop.clone(), consuming));
     } else {
         tracing::info!("embedded mode: AMQP_URL is not set, so work is taken straight from the notify log");
     }
@@ -96,9 +114,23 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {} (WORKER_LISTEN)", config.listen))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
     let until = stop.clone().cancelled_owned();
-    tasks.spawn(axum::serve(listener, health::router(needs)).with_graceful_shutdown(until).into_future());
+    let server = axum::serve(listener, health::router(needs)).with_graceful_shutdown(until);
+    working.spawn("health", server.into_future());
 
     stop.cancelled().await;
-    process::finish(tasks, shutdown_grace).await;
+    let deadline = process::deadline(shutdown_grace);
+    let sound = working.finish(deadline).await & announcing.finish(deadline).await;
+    anyhow::ensure!(sound, "a part of the process has failed");
     Ok(())
+}
+
+/// Runs `part` once there is a key to verify with.
+async fn after_keys(keys: Arc<KeyRing>, stop: CancellationToken, part: impl Future<Output = ()>) {
+    while keys.is_empty() {
+        tokio::select! {
+            () = tokio::time::sleep(KEYS_PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+    part.await;
 }

@@ -7,13 +7,23 @@ use shared::{
     notify::{Claimed, Closing, Fault, NotifyId, Outcome, ProcessStatus, sql},
     orders::{OrderNo, PaymentStatus},
     payments::{Decision, Settlement, apply::apply},
+    queue::Announcer,
     wechat::{Client, Opener, notification::Opened},
 };
-use sqlx::{PgPool, error::DatabaseError};
-use std::{collections::BTreeMap, num::NonZeroUsize, thread::available_parallelism};
+use sqlx::{Connection, PgConnection, PgPool, error::DatabaseError};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
 
 /// Rows below which spreading the cryptography over all cores costs more than it saves.
 const WORTH_SPREADING: usize = 8;
+/// For one set, from its claim to its commit. Longer than PostgreSQL's own limits, which say more when they strike.
+const SET_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often one set is tried again when PostgreSQL could not serialise it.
 const MAX_CONFLICTS: u32 = 3;
 
@@ -32,6 +42,7 @@ pub struct Handler {
     db: PgPool,
     opener: Opener,
     wechat: Client,
+    announcer: Announcer,
 }
 
 /// A set that could not be applied, and what was in it.
@@ -41,9 +52,10 @@ struct SetError {
 }
 
 impl Handler {
-    /// A handler that applies to `db` what `opener` vouches for, and fetches the keys that it misses with `wechat`.
-    pub const fn new(db: PgPool, opener: Opener, wechat: Client) -> Self {
-        Self { db, opener, wechat }
+    /// A handler that applies to `db` what `opener` vouches for, fetches the keys that it misses with `wechat`, and tells
+    /// those who watch an order by `announcer`.
+    pub const fn new(db: PgPool, opener: Opener, wechat: Client, announcer: Announcer) -> Self {
+        Self { db, opener, wechat, announcer }
     }
 
     /// Handles the set; answers how many rows it found to do. A set that PostgreSQL refuses is split, until the row that
@@ -78,62 +90,75 @@ impl Handler {
         Ok(handled)
     }
 
+    /// Handles one set on one connection, within a time: a server that is gone without a word answers nothing, for ever.
     async fn handle_set(&self, work: Work) -> Result<usize, SetError> {
+        let mut connection = self.db.acquire().await.map_err(|error| SetError { ids: Vec::new(), error })?;
+        let within = tokio::time::timeout(SET_TIMEOUT, self.transact(&mut connection, work)).await;
+        let handled = within.unwrap_or(Err(SetError { ids: Vec::new(), error: sqlx::Error::PoolTimedOut }));
+        if handled.as_ref().is_err_and(|set| db::is_outage(&set.error)) {
+            // It may be half-way through a statement: not to be used again.
+            connection.close_on_drop();
+        }
+        handled
+    }
+
+    async fn transact(&self, connection: &mut PgConnection, work: Work) -> Result<usize, SetError> {
         let no_ids = |error| SetError { ids: Vec::new(), error };
-        let mut tx = self.db.begin().await.map_err(no_ids)?;
+        let mut tx = connection.begin().await.map_err(no_ids)?;
         let claimed = match &work {
             Work::Ids(ids) => sql::claim(&mut tx, ids).await,
             Work::Due(limit) => sql::claim_due(&mut tx, *limit).await,
         };
-        let claimed = claimed.map_err(no_ids)?;
+        let claimed: Arc<[Claimed]> = claimed.map_err(no_ids)?.into();
         if claimed.is_empty() {
             return Ok(0);
         }
-        let attempts: Vec<(NotifyId, u32)> =
-            claimed.iter().map(|row| (row.id, u32::try_from(row.retry_count).unwrap_or(0) + 1)).collect();
-        let opened = self.open(claimed).await;
+        let opened = self.open(&claimed).await;
 
         let written = async {
             let payments: Vec<_> = opened.iter().filter_map(|opened| opened.payment.as_ref().ok()).collect();
             let decisions = apply(&mut tx, &payments).await?;
-            let closings = close(&attempts, &opened, &decisions);
+            let closings = close(&claimed, &opened, &decisions);
             sql::close(&mut tx, &closings).await?;
             tx.commit().await?;
+            self.announcer.announce(settled(&decisions).map(|settlement| settlement.order_no.clone()).collect());
             report_late(&decisions);
             Ok(closings)
         };
         match written.await {
             Ok(closings) => {
                 report(&closings);
-                if closings.iter().any(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable)) {
-                    // The door has seen a key that is not here yet. By the rows' next attempt it will be.
-                    let wechat = self.wechat.clone();
-                    tokio::spawn(async move { wechat.refresh_keys().await });
-                }
+                self.fetch_missing_key(&claimed, &closings);
                 Ok(closings.len())
             }
-            Err(error) => Err(SetError { ids: attempts.into_iter().map(|(id, _)| id).collect(), error }),
+            Err(error) => Err(SetError { ids: claimed.iter().map(|row| row.id).collect(), error }),
+        }
+    }
+
+    /// The door has seen a key that is not here yet. By the rows' next attempt it will be.
+    fn fetch_missing_key(&self, claimed: &[Claimed], closings: &[Closing]) {
+        let missing = closings.iter().position(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable));
+        if let Some(at) = missing {
+            let (wechat, serial) = (self.wechat.clone(), claimed[at].headers.wechatpay_serial.clone());
+            tokio::spawn(async move { wechat.fetch_key(&serial).await });
         }
     }
 
     /// Verifies and decrypts on all cores.
-    async fn open(&self, claimed: Vec<Claimed>) -> Vec<Opened> {
+    async fn open(&self, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
         if claimed.len() < WORTH_SPREADING {
-            return claimed.iter().map(|row| self.opener.open(&row.headers, &row.body)).collect();
+            return claimed.iter().map(|row| open_one(&self.opener, row)).collect();
         }
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         let share = claimed.len().div_ceil(cores);
-        let mut rows = claimed.into_iter().peekable();
-        let mut shares = Vec::new();
-        while rows.peek().is_some() {
-            let share: Vec<Claimed> = rows.by_ref().take(share).collect();
-            let opener = self.opener.clone();
-            shares.push(tokio::task::spawn_blocking(move || {
-                share.iter().map(|row| opener.open(&row.headers, &row.body)).collect::<Vec<_>>()
-            }));
-        }
+        let shares = (0..claimed.len()).step_by(share).map(|start| {
+            let (opener, claimed) = (self.opener.clone(), Arc::clone(claimed));
+            tokio::task::spawn_blocking(move || {
+                claimed[start..].iter().take(share).map(|row| open_one(&opener, row)).collect::<Vec<_>>()
+            })
+        });
         let opened = join_all(shares).await.into_iter();
-        opened.flat_map(|share| share.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))).collect()
+        opened.flat_map(|share| share.expect("a panic is caught at its row")).collect()
     }
 
     /// Marks a row that cannot be applied, in a transaction of its own.
@@ -143,9 +168,8 @@ impl Handler {
         let closings: Vec<Closing> = claimed
             .into_iter()
             .map(|row| {
-                let attempts = u32::try_from(row.retry_count).unwrap_or(0) + 1;
-                let order_no = self.opener.open(&row.headers, &row.body).order_no;
-                Closing { id: row.id, order_no, outcome: Outcome::of_fault(fault.clone(), attempts, rand::random()) }
+                let order_no = open_one(&self.opener, &row).order_no;
+                Closing { id: row.id, order_no, outcome: Outcome::of_fault(fault.clone(), attempts(&row), rand::random()) }
             })
             .collect();
         sql::close(&mut tx, &closings).await?;
@@ -155,13 +179,24 @@ impl Handler {
     }
 }
 
+/// Failed attempts, if this one fails too.
+fn attempts(row: &Claimed) -> u32 {
+    u32::try_from(row.retry_count).unwrap_or(0) + 1
+}
+
+/// A bug that one row brings out must not take the others with it.
+fn open_one(opener: &Opener, row: &Claimed) -> Opened {
+    catch_unwind(AssertUnwindSafe(|| opener.open(&row.headers, &row.body)))
+        .unwrap_or(Opened { order_no: None, payment: Err(Fault::HandlerPanicked) })
+}
+
 /// Puts the decisions back beside the rows that had a payment to decide on.
-fn close(attempts: &[(NotifyId, u32)], opened: &[Opened], decisions: &[Decision]) -> Vec<Closing> {
+fn close(claimed: &[Claimed], opened: &[Opened], decisions: &[Decision]) -> Vec<Closing> {
     let mut decisions = decisions.iter();
-    attempts
+    claimed
         .iter()
         .zip(opened)
-        .map(|(&(id, attempts), opened)| {
+        .map(|(row, opened)| {
             let fault = match &opened.payment {
                 Err(fault) => Err(fault.clone()),
                 Ok(_) => match decisions.next() {
@@ -171,18 +206,23 @@ fn close(attempts: &[(NotifyId, u32)], opened: &[Opened], decisions: &[Decision]
                     None => unreachable!("there is one decision for each payment"),
                 },
             };
-            let outcome = fault.unwrap_or_else(|fault| Outcome::of_fault(fault, attempts, rand::random()));
-            Closing { id, order_no: opened.order_no.clone(), outcome }
+            let outcome = fault.unwrap_or_else(|fault| Outcome::of_fault(fault, attempts(row), rand::random()));
+            Closing { id: row.id, order_no: opened.order_no.clone(), outcome }
         })
         .collect()
 }
 
+fn settled(decisions: &[Decision]) -> impl Iterator<Item = &Settlement> {
+    decisions.iter().filter_map(|decision| match decision {
+        Decision::Settle(settlement) => Some(settlement),
+        Decision::Duplicate | Decision::Refuse(_) => None,
+    })
+}
+
 /// Money for an order that was given up: honoured, and worth a look.
 fn report_late(decisions: &[Decision]) {
-    for decision in decisions {
-        if let Decision::Settle(Settlement { order_no, from, .. }) = decision
-            && *from != PaymentStatus::Pending
-        {
+    for Settlement { order_no, from, .. } in settled(decisions) {
+        if *from != PaymentStatus::Pending {
             tracing::warn!(order.no = %order_no, "late money: order {order_no} was {from:?} and is paid now");
         }
     }

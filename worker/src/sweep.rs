@@ -2,7 +2,7 @@
 
 use shared::{
     checkout::{ABANDONED_AFTER_SECONDS, idempotency},
-    notify, orders,
+    notify, orders, statistics,
 };
 use sqlx::PgPool;
 use std::time::Duration;
@@ -13,15 +13,23 @@ const PERIOD: Duration = Duration::from_secs(15);
 const SWEEPS_PER_PARTITIONS: u32 = 240;
 /// Partitions of the notify log that are made ahead.
 const MONTHS_AHEAD: i32 = 3;
+/// Additions to the figures that one sweep merges, several times what a sweep's time brings.
+const MERGED_PER_SWEEP: i32 = 100_000;
 
 /// Sweeps until `stop`.
 pub async fn run(db: PgPool, stop: CancellationToken) {
-    let mut sweep = 0_u32;
+    let mut sweeps_until_partitions = 0_u32;
     while !stop.is_cancelled() {
-        if let Err(error) = once(&db, sweep.is_multiple_of(SWEEPS_PER_PARTITIONS)).await {
-            tracing::warn!("housekeeping is put off: {error}");
+        if sweeps_until_partitions == 0 {
+            // It gives way to whoever reads the log; then the next sweep tries again.
+            let made = notify::sql::make_partitions(&db, MONTHS_AHEAD).await;
+            sweeps_until_partitions = if made.is_ok() { SWEEPS_PER_PARTITIONS } else { 1 };
+            put_off("the next months' partitions", made);
         }
-        sweep = sweep.wrapping_add(1);
+        sweeps_until_partitions -= 1;
+        put_off("orders without a code", fail_abandoned(&db).await);
+        put_off("old idempotency keys", idempotency::forget_old(&db).await.map(drop));
+        put_off("statistics", statistics::sql::merge(&db, MERGED_PER_SWEEP).await.map(drop));
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             () = stop.cancelled() => {}
@@ -29,12 +37,15 @@ pub async fn run(db: PgPool, stop: CancellationToken) {
     }
 }
 
-async fn once(db: &PgPool, partitions: bool) -> sqlx::Result<()> {
-    if partitions {
-        notify::sql::make_partitions(db, MONTHS_AHEAD).await?;
+/// One job that fails must not keep the others from being done.
+fn put_off(what: &str, done: sqlx::Result<()>) {
+    if let Err(error) = done {
+        tracing::warn!("housekeeping is put off ({what}): {error}");
     }
+}
+
+async fn fail_abandoned(db: &PgPool) -> sqlx::Result<()> {
     let abandoned = orders::sql::fail_abandoned(db, ABANDONED_AFTER_SECONDS).await?;
-    idempotency::forget_old(db).await?;
     if abandoned > 0 {
         tracing::warn!(
             "{abandoned} orders never got their code, because the process that made them is gone; they are failed"

@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+/// Stands for a value that is not UTF-8. No environment can hold it.
+const NOT_UTF8: &str = "\0";
+
 /// What a variable expects, for `--help`.
 #[derive(Clone, Debug)]
 struct Doc {
@@ -47,10 +50,11 @@ impl Env {
             Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(_) => env.faults.push("the file .env cannot be read".into()),
         }
-        env.values.extend(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))),
-        );
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            // A secret that was read wrong would be a guessable one, so nothing accepts this value.
+            env.values.insert(name, value.into_string().unwrap_or_else(|_| NOT_UTF8.into()));
+        }
         env
     }
 
@@ -182,7 +186,7 @@ impl Env {
         text: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        let value = read(text);
+        let value = if text == NOT_UTF8 { None } else { read(text) };
         if value.is_none() {
             self.fault(name, "is malformed", expects);
         }

@@ -14,14 +14,19 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
+use lapin::uri::AMQPUri;
 use secrecy::{SecretSlice, SecretString};
-use std::{net::SocketAddr, process::exit, time::Duration};
+use sqlx::postgres::PgConnectOptions;
+use std::{net::SocketAddr, process::exit, str::FromStr, time::Duration};
+use tracing_subscriber::EnvFilter;
 
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
     /// `postgres://…`; holds a password.
     pub url: SecretString,
+    /// What it says.
+    pub options: PgConnectOptions,
     /// Connections that this process may hold.
     pub max_connections: u32,
 }
@@ -102,24 +107,28 @@ pub fn describe<T>(load: impl FnOnce(&mut Env) -> T) -> String {
 
 /// The log's variables.
 pub fn log(env: &mut Env) -> Option<LogConfig> {
-    let filter = env.or("RUST_LOG", "a tracing filter, such as info or api=debug", "info".to_owned());
+    let filter = env.optional_as("RUST_LOG", "a tracing filter, such as info or api=debug", "info", |text| {
+        EnvFilter::builder().parse(text).ok().map(|_| text.to_owned())
+    });
     let expects = "text or json";
     let format = env.optional_as("LOG_FORMAT", expects, "text", |text| match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
         _ => None,
     });
-    Some(LogConfig { filter: filter?, format: format?.unwrap_or(LogFormat::Text) })
+    Some(LogConfig { filter: filter?.unwrap_or_else(|| "info".into()), format: format?.unwrap_or(LogFormat::Text) })
 }
 
 /// The database's variables.
 pub fn database(env: &mut Env) -> Option<DatabaseConfig> {
     let url = env.required_as("DATABASE_URL", "a postgres:// URL", |text| {
         let known = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        (known && url::Url::parse(text).is_ok()).then(|| SecretString::from(text))
+        let options = text.parse().ok().filter(|_| known)?;
+        Some((SecretString::from(text), options))
     });
     let max = env.number_or("DATABASE_MAX_CONNECTIONS", "connections, 4 to 200", 10, 4..=200);
-    Some(DatabaseConfig { url: url?, max_connections: max? })
+    let (url, options) = url?;
+    Some(DatabaseConfig { url, options, max_connections: max? })
 }
 
 /// What every long-running process needs.
@@ -130,8 +139,7 @@ pub fn process(env: &mut Env) -> Option<ProcessConfig> {
         "an amqp:// or amqps:// URL; unset means embedded mode, without RabbitMQ",
         "unset",
         |text| {
-            let known = text.starts_with("amqp://") || text.starts_with("amqps://");
-            (known && url::Url::parse(text).is_ok()).then(|| SecretString::from(text))
+            AMQPUri::from_str(text).ok().map(|_| SecretString::from(text))
         },
     );
     let expects = "the first word of every queue's name: 1 to 64 of A-Z, a-z, 0-9, _, - and .";

@@ -3,9 +3,9 @@
 use super::*;
 
 fn everything(env: &mut Env) -> Result<(), Faults> {
-    let parts = (process(env), merchant(env), jwt_secret(env), data_encryption_key(env), order_ttl(env));
+    let parts = (process(env), merchant(env), jwt_secret(env), data_encryption_key(env), order_ttl(env), limits(env));
     match parts {
-        (Some(_), Some(_), Some(_), Some(_), Some(_)) => Ok(()),
+        (Some(_), Some(_), Some(_), Some(_), Some(_), Some(_)) => Ok(()),
         _ => Err(env.faults()),
     }
 }
@@ -66,7 +66,17 @@ fn a_malformed_variable_is_named_and_its_value_is_not_shown() {
         ("ORDER_TTL_MINUTES", "121"),
         ("ORDER_TTL_MINUTES", "0"),
         ("SHUTDOWN_GRACE_SECONDS", "hunter2"),
+        ("RATE_LIMIT_CREATE_PER_USER", "hunter2"),
+        ("RATE_LIMIT_READ_PER_IP", "-1"),
+        ("RATE_LIMIT_CALLBACK_PER_IP", "1000001"),
+        ("MAX_PENDING_ORDERS", "10001"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,hunter2"),
         ("LOG_FORMAT", "hunter2"),
+        ("RUST_LOG", "api=hunter2"),
+        ("DATABASE_URL", "postgres://h/d?sslmode=hunter2"),
+        ("AMQP_URL", "amqp://h/%2f?heartbeat=hunter2"),
+        // What stands for a value that is not UTF-8.
+        ("JWT_SECRET", "\0"),
         ("WECHAT_PAY_APP_ID", "hunter2 "),
         ("WECHAT_PAY_MCH_ID", "商户"),
         ("WECHAT_PAY_API_KEY", "hunter2"),

@@ -59,6 +59,9 @@ pub enum Fault {
     /// There is no refund of ours with this number.
     #[error("there is no refund with this out_refund_no")]
     RefundNotFound,
+    /// A bug of ours, at this row alone.
+    #[error("handling it panicked; see the worker's log")]
+    HandlerPanicked,
     /// PostgreSQL refused the change: a constraint held where the code did not.
     #[error("the database refused the change ({0})")]
     DatabaseRefused(String),
@@ -86,6 +89,7 @@ impl Fault {
             Self::TradeStateUnexpected => "trade_state_unexpected",
             Self::PaidTwice => "paid_twice",
             Self::RefundNotFound => "refund_not_found",
+            Self::HandlerPanicked => "handler_panicked",
             Self::DatabaseRefused(_) => "database_refused",
             Self::DatabaseError(_) => "database_error",
         }
@@ -94,10 +98,11 @@ impl Fault {
     /// What it calls for.
     pub const fn class(&self) -> Class {
         match self {
-            Self::KeyUnavailable | Self::OrderNotFound | Self::DatabaseError(_) => Class::Passing,
-            // A stored row was verified at the door: when it fails now, the keys differ between the processes.
-            Self::SignatureInvalid
-            | Self::Malformed(_)
+            // A stored row was verified at the door: when it fails now, the keys differ between the processes, and another
+            // worker, or this one when its keys are right, can do it.
+            Self::KeyUnavailable | Self::SignatureInvalid | Self::OrderNotFound | Self::DatabaseError(_) => Class::Passing,
+            Self::Malformed(_)
+            | Self::HandlerPanicked
             | Self::DecryptFailed
             | Self::MchidMismatch
             | Self::AppidMismatch

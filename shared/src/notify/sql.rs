@@ -65,12 +65,15 @@ pub async fn claim_due(tx: &mut PgTransaction<'_>, limit: i64) -> sqlx::Result<V
     sqlx::query_as!(
         Claimed,
         r#"
-        select l.id as "id: NotifyId", l.retry_count, b.headers as "headers: Json<NotifyHeaders>", b.body
-        from payment_notify_logs l join payment_notify_bodies b on b.id = l.id
-        where l.process_status in ('received', 'retrying') and l.next_attempt_at <= now()
-        order by l.next_attempt_at
-        limit $1
-        for no key update of l skip locked
+        with due as materialized (
+            select id, retry_count from payment_notify_logs
+            where process_status in ('received', 'retrying') and next_attempt_at <= now()
+            order by next_attempt_at
+            limit $1
+            for no key update skip locked
+        )
+        select due.id as "id: NotifyId", due.retry_count, b.headers as "headers: Json<NotifyHeaders>", b.body
+        from due join payment_notify_bodies b on b.id = due.id
         "#,
         limit,
     )

@@ -1,5 +1,6 @@
 //! Orders: what was bought, by whom, and the one table of their states.
 
+pub mod search;
 pub mod sql;
 
 use crate::{
@@ -128,7 +129,44 @@ pub struct Refused {
     pub event: OrderEvent,
 }
 
+/// The text is no status.
+#[derive(Debug, thiserror::Error)]
+#[error("a status is pending, paid, cancelled, expired, failed, partially_refunded or refunded")]
+pub struct BadStatus;
+
+impl std::str::FromStr for PaymentStatus {
+    type Err = BadStatus;
+
+    fn from_str(text: &str) -> Result<Self, BadStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(BadStatus)
+    }
+}
+
 impl PaymentStatus {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Paid,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Failed,
+        Self::PartiallyRefunded,
+        Self::Refunded,
+    ];
+
+    /// As the contract and the database spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+            Self::PartiallyRefunded => "partially_refunded",
+            Self::Refunded => "refunded",
+        }
+    }
+
     /// The state after `event`. Every change of an order's state goes through here.
     pub fn after(self, event: OrderEvent) -> Result<Self, Refused> {
         use {OrderEvent as E, PaymentStatus as S};
@@ -188,9 +226,9 @@ pub struct Order {
 }
 
 impl Order {
-    /// What the QR code should say, while there is something to pay.
-    pub fn payable_code(&self) -> Option<&str> {
-        self.code_url.as_deref().filter(|_| self.status == PaymentStatus::Pending)
+    /// What the QR code should say, while there is something to pay at `now`.
+    pub fn payable_code(&self, now: DateTime<Utc>) -> Option<&str> {
+        self.code_url.as_deref().filter(|_| self.status == PaymentStatus::Pending && now < self.expired_at)
     }
 }
 

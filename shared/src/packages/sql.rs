@@ -1,8 +1,8 @@
 //! The packages' queries.
 
-use super::{Package, PackageId};
+use super::{Package, PackageId, change::Terms};
 use crate::{money::Fen, points::Points};
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, PgTransaction};
 
 /// The active packages in display order, after the one at `after` (its sort order and id).
 pub async fn list_active(
@@ -27,6 +27,97 @@ pub async fn list_active(
         limit,
     )
     .fetch_all(db)
+    .await
+}
+
+/// All packages in display order, after the one at `after` (its sort order and id).
+pub async fn list_all(
+    db: impl PgExecutor<'_>,
+    after: Option<(i32, PackageId)>,
+    limit: i64,
+) -> sqlx::Result<Vec<Package>> {
+    let (sort_order, id) = after.unwrap_or((i32::MIN, PackageId(i64::MIN)));
+    sqlx::query_as!(
+        Package,
+        r#"
+        select id as "id: PackageId", name, description, amount as "amount: Fen", currency,
+               points as "points: Points", bonus_points as "bonus_points: Points",
+               is_active, sort_order, created_at, updated_at
+        from payment_packages
+        where (sort_order, id) > ($1, $2)
+        order by sort_order, id
+        limit $3
+        "#,
+        sort_order,
+        id as PackageId,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Locks the package until the transaction ends. Orders of it can be made all the same.
+pub async fn lock(tx: &mut PgTransaction<'_>, id: PackageId) -> sqlx::Result<Option<Package>> {
+    sqlx::query_as!(
+        Package,
+        r#"
+        select id as "id: PackageId", name, description, amount as "amount: Fen", currency,
+               points as "points: Points", bonus_points as "bonus_points: Points",
+               is_active, sort_order, created_at, updated_at
+        from payment_packages where id = $1 for no key update
+        "#,
+        id as _,
+    )
+    .fetch_optional(&mut **tx)
+    .await
+}
+
+/// Adds a package.
+pub async fn insert(db: impl PgExecutor<'_>, terms: &Terms) -> sqlx::Result<Package> {
+    sqlx::query_as!(
+        Package,
+        r#"
+        insert into payment_packages (name, description, amount, points, bonus_points, is_active, sort_order)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        returning id as "id: PackageId", name, description, amount as "amount: Fen", currency,
+                  points as "points: Points", bonus_points as "bonus_points: Points",
+                  is_active, sort_order, created_at, updated_at
+        "#,
+        terms.name as _,
+        terms.description as _,
+        terms.amount as _,
+        terms.points as _,
+        terms.bonus_points as _,
+        terms.is_active,
+        terms.sort_order,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Gives a package other terms.
+pub async fn update(db: impl PgExecutor<'_>, id: PackageId, terms: &Terms) -> sqlx::Result<Package> {
+    sqlx::query_as!(
+        Package,
+        r#"
+        update payment_packages
+        set name = $2, description = $3, amount = $4, points = $5, bonus_points = $6, is_active = $7, sort_order = $8,
+            updated_at = now()
+        where id = $1
+        returning id as "id: PackageId", name, description, amount as "amount: Fen", currency,
+                  points as "points: Points", bonus_points as "bonus_points: Points",
+                  is_active, sort_order, created_at, updated_at
+        "#,
+        id as _,
+        terms.name as _,
+        terms.description as _,
+        terms.amount as _,
+        terms.points as _,
+        terms.bonus_points as _,
+        terms.is_active,
+        terms.sort_order,
+    )
+    .fetch_one(db)
     .await
 }
 

@@ -10,7 +10,8 @@ use crate::{
 use sqlx::PgTransaction;
 
 /// Locks the orders until the transaction ends, in key order: two workers with the same orders in their sets then wait
-/// for each other instead of deadlocking.
+/// for each other instead of deadlocking. In full, because `transaction_id` is unique: a weaker lock would have to be
+/// raised when it is set.
 pub async fn lock_orders(tx: &mut PgTransaction<'_>, order_nos: &[&str]) -> sqlx::Result<Vec<Payable>> {
     sqlx::query_as!(
         Payable,
@@ -20,7 +21,7 @@ pub async fn lock_orders(tx: &mut PgTransaction<'_>, order_nos: &[&str]) -> sqlx
                payment_status as "status: PaymentStatus", transaction_id as "transaction_id: TransactionId"
         from payment_orders where order_no = any($1)
         order by order_no
-        for no key update
+        for update
         "#,
         order_nos as &[&str],
     )

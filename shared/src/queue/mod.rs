@@ -4,10 +4,12 @@
 //! A broken connection is replaced whole, by a loop of ours that declares everything again: there is no state to recover.
 
 mod consume;
+mod events;
 mod publish;
 mod topology;
 
 pub use consume::{Batch, Consumer};
+pub use events::{Announcer, Heard, listen};
 pub use publish::Publisher;
 pub use topology::QueueNames;
 
@@ -25,6 +27,8 @@ use std::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A broker that says nothing for twice this long is taken for dead.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// For the broker to take one message, and again to confirm it.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the next try to connect grows up to this.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
 
@@ -66,6 +70,13 @@ async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Error>
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(&url, properties)).await {
         Ok(connection) => Ok(connection?),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+async fn within_timeout<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(PUBLISH_TIMEOUT, step).await {
+        Ok(result) => Ok(result?),
         Err(_) => Err(Error::TimedOut),
     }
 }

@@ -1,6 +1,6 @@
 //! Publishing, in the background and with confirms. Nobody waits for it: the row is committed before its id comes here.
 
-use super::{BrokerConfig, Error, Link, connect, encode, reconnect_pause, topology};
+use super::{BrokerConfig, Error, Link, PUBLISH_TIMEOUT, connect, encode, reconnect_pause, topology, within_timeout};
 use crate::notify::NotifyId;
 use lapin::{
     BasicProperties, Channel, Confirmation,
@@ -15,8 +15,6 @@ use tokio_util::sync::CancellationToken;
 const MAX_WAITING_GROUPS: usize = 1_024;
 /// Messages that may wait for their confirm.
 const MAX_UNCONFIRMED: usize = 256;
-/// For the broker to take one message, and again to confirm it.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The publishing end. Clones feed the same connection.
 #[derive(Clone, Debug)]
@@ -124,15 +122,8 @@ async fn session(
     Ok(())
 }
 
-async fn within_timeout<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(PUBLISH_TIMEOUT, step).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Error::TimedOut),
-    }
-}
-
 /// An idle publisher hears of a lost connection only by asking.
-async fn wait_until_closed(channel: &Channel) {
+pub(super) async fn wait_until_closed(channel: &Channel) {
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     while channel.status().connected() {
         tick.tick().await;

@@ -33,6 +33,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Keys are fetched for an unknown serial at most this often: anybody can make one up.
 const REFRESH_PAUSE: Duration = Duration::from_mins(1);
 
+/// How long somebody who names an unknown serial waits for it. WeChat Pay waits 5 s for its answer.
+const FETCH_WAIT: Duration = Duration::from_secs(3);
 const RELOAD_PAUSE: Duration = Duration::from_hours(6);
 
 /// What stays literal in a path; `|` travels as `%7C` (wechatpay-v3.md §1.4).
@@ -160,19 +162,27 @@ impl Client {
         }
     }
 
-    /// Fetches the certificates because somebody named a serial that is not known: one fetch at a time, and not more than
-    /// one a minute. Answers whether it fetched.
-    pub async fn refresh_keys(&self) -> bool {
-        let Ok(mut last) = self.last_refresh.try_lock() else { return false };
-        if last.is_some_and(|last| last.elapsed() < REFRESH_PAUSE) {
-            return false;
+    /// Fetches the certificates because somebody named `serial`, which is not held: one fetch at a time, which all wait for,
+    /// and not more than one a minute. Answers whether the key is held now, after a bounded wait; the fetch goes on
+    /// although nobody waits.
+    pub async fn fetch_key(&self, serial: &str) -> bool {
+        if self.last_refresh.try_lock().is_ok_and(|last| last.is_some_and(|last| last.elapsed() < REFRESH_PAUSE)) {
+            return self.keys.get(serial).is_some();
         }
-        let result = self.load_certificates().await;
-        *last = Some(Instant::now());
-        if let Err(error) = &result {
-            tracing::warn!(error = error as &dyn std::error::Error, "WeChat Pay's certificates cannot be refreshed");
-        }
-        result.is_ok()
+        let (client, wanted) = (self.clone(), serial.to_owned());
+        let fetch = tokio::spawn(async move {
+            let mut last = client.last_refresh.lock().await;
+            let is_held = client.keys.get(&wanted).is_some();
+            if is_held || last.is_some_and(|last| last.elapsed() < REFRESH_PAUSE) {
+                return is_held;
+            }
+            *last = Some(Instant::now());
+            if let Err(error) = client.load_certificates().await {
+                tracing::warn!("WeChat Pay's certificates cannot be refreshed: {error}");
+            }
+            client.keys.get(&wanted).is_some()
+        });
+        matches!(tokio::time::timeout(FETCH_WAIT, fetch).await, Ok(Ok(true)))
     }
 
     /// Loads the certificates now and again a few times a day, until `stop` (wechatpay-v3.md §2.4: more often than every
@@ -220,7 +230,7 @@ impl Client {
     async fn call(&self, method: Method, target: &str, body: &str) -> Result<Vec<u8>, Error> {
         let accept = |answer: Answer| answer.trusted(&self.keys);
         match self.repeated(&method, target, body, accept).await {
-            Err(Error::Unknown(Unknown::KeyMissing)) if self.refresh_keys().await => {
+            Err(Error::Unknown(Unknown::KeyMissing(serial))) if self.fetch_key(&serial).await => {
                 self.repeated(&method, target, body, accept).await
             }
             result => result,
@@ -275,7 +285,8 @@ fn china_time(at: DateTime<Utc>) -> String {
 fn cut_to_bytes(text: &str, bytes: usize) -> String {
     let mut kept: String = text.chars().filter(|char| char.len_utf8() <= 3).collect();
     kept.truncate(kept.floor_char_boundary(bytes));
-    kept
+    // WeChat Pay wants some description, and a name may be emoji alone.
+    if kept.trim().is_empty() { "积分".into() } else { kept }
 }
 
 #[cfg(test)]
@@ -293,6 +304,7 @@ mod tests {
         assert_eq!(cut_to_bytes("积分", 5), "积");
         assert_eq!(cut_to_bytes("积分", 6), "积分");
         assert_eq!(cut_to_bytes("a😀b", 127), "ab");
+        assert_eq!(cut_to_bytes("😀", 127), "积分");
     }
 
     #[test]

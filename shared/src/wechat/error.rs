@@ -59,7 +59,7 @@ pub enum Unknown {
     Unverified(&'static str),
     /// The answer is signed by a key that is not held here.
     #[error("the answer is signed by a key that is not known here")]
-    KeyMissing,
+    KeyMissing(String),
     /// Verified, but not what the protocol says.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
@@ -69,7 +69,7 @@ impl Error {
     /// Whether the same request may be sent again at once. Too fast is the one cause that a quick repeat makes worse.
     pub const fn may_repeat(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::NotAuthenticated(_) | Self::Unknown(Unknown::KeyMissing) => false,
+            Self::Rejected(_) | Self::NotAuthenticated(_) | Self::Unknown(Unknown::KeyMissing(_)) => false,
             Self::Unknown(Unknown::Busy(refusal)) => refusal.status != 429,
             Self::Unknown(_) => true,
         }

@@ -131,7 +131,7 @@ impl Answer {
         }
         keys.verify(serial, &signed, &self.body).map_err(|fault| {
             Some(match fault {
-                Fault::KeyUnavailable => Unknown::KeyMissing,
+                Fault::KeyUnavailable => Unknown::KeyMissing(serial.to_owned()),
                 Fault::SignatureProbe => Unknown::Unverified("its signature is a probe"),
                 _ => Unknown::Unverified("its signature is wrong"),
             })
