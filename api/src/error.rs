@@ -34,7 +34,6 @@ pub enum ApiError {
     #[error("too many requests; try again when Retry-After has passed")]
     RateLimited(Duration),
     #[error("too many orders are waiting for payment, {0} at most: pay or cancel one first")]
-    #[expect(dead_code, reason = "making an order does not count yet")]
     TooManyPending(NonZeroU32),
     #[error("this package cannot be bought")]
     PackageUnavailable,
@@ -87,6 +86,7 @@ impl From<PlaceError> for ApiError {
         match error {
             PlaceError::KeyConflict => Self::IdempotencyConflict,
             PlaceError::UnderWay => Self::UnderWay,
+            PlaceError::TooManyOpen(most) => Self::TooManyPending(most),
             PlaceError::Rejected(error) => Self::WechatRejected(error),
             PlaceError::Unavailable(error) => Self::WechatUnavailable(error),
             PlaceError::Database(error) => Self::Internal(error),

@@ -4,10 +4,10 @@ use crate::{
     app::App,
     auth::User,
     error::ApiError,
-    extract::{Path, Query},
+    extract::{Nothing, Path, Query},
     live::{Snapshot, Watching},
+    openapi::{ForAnyone, ForFields, ForIds, OrderNoParam},
     orders::find,
-    points::Nothing,
 };
 use axum::{
     extract::State,
@@ -37,6 +37,13 @@ const NO_BUFFERING: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffe
 ///
 /// A client that comes back with `Last-Event-ID` is told only what it does not have. When that is nothing, now and for
 /// ever, the answer is 204: the standard's word for "do not come back".
+#[utoipa::path(get, path = "/api/payment/orders/{orderNo}/events", tag = "orders", security(("bearer" = [])),
+    params(OrderNoParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has")),
+    responses(
+        (status = 200, description = "Server-sent events: `order` with the order, now and at each change; ends at a final state", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The client has all there will ever be"),
+        ForAnyone, ForFields, ForIds,
+    ))]
 pub async fn order(
     State(app): State<Arc<App>>,
     caller: User,

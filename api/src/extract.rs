@@ -77,6 +77,16 @@ impl<T: FromFields, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// A query without parameters: any that is sent is refused.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl FromFields for Nothing {
+    fn from_fields(_: &mut Fields) -> Option<Self> {
+        Some(Self)
+    }
+}
+
 /// A path's parameter. One that cannot exist is not found, like one that does not.
 #[derive(Debug)]
 pub struct Path<T>(pub T);

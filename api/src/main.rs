@@ -123,7 +123,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     // Answers are small and whole: waiting to fill a packet would only delay them.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router::router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
     let until = stop.clone().cancelled_owned();
     serving.spawn("serving", axum::serve(listener, service).with_graceful_shutdown(until).into_future());
     stop.cancelled().await;
@@ -133,6 +133,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     for parts in [serving, storing, publishing] {
         sound &= parts.finish(deadline).await;
     }
+    // Kept until here: what waits to be stored comes in by it, and without it storing would seem to end by itself.
+    drop(app);
     anyhow::ensure!(sound, "a part of the process has failed");
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::{
     extract::{Json, Query},
     fields::{Fields, FromFields},
     instant,
+    openapi::{ForAdmins, ForAnyone, ForFields, PageParams},
     orders::OrderBody,
     page::{Page, PageQuery},
 };
@@ -91,6 +92,8 @@ fn parsed<T: FromStr>(value: &Value) -> Option<Option<T>> {
 }
 
 /// `GET /api/payment/orders`
+#[utoipa::path(get, path = "/api/payment/orders", tag = "orders", security(("bearer" = [])),params(PageParams, ("status" = Option<PaymentStatus>, Query, description = "Only those in this state")),
+    responses((status = 200, description = "The caller's orders, newest first", body = Page<OrderBody>), ForAnyone, ForFields))]
 pub async fn own(
     State(app): State<Arc<App>>,
     caller: User,
@@ -101,6 +104,16 @@ pub async fn own(
 }
 
 /// `GET /api/payment/admin/orders`
+#[utoipa::path(get, path = "/api/payment/admin/orders", tag = "admin", security(("bearer" = [])),
+    params(
+        PageParams, ("status" = Option<PaymentStatus>, Query, description = "Only those in this state"),
+        ("userId" = Option<String>, Query, description = "Only this user's", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+        ("orderNo" = Option<String>, Query, description = "Only this one", pattern = "^[0-9A-Za-z_|*-]{6,32}$"),
+        ("transactionId" = Option<String>, Query, description = "Only the one that this payment settled", pattern = "^[!-~]{1,32}$"),
+        ("from" = Option<DateTime<Utc>>, Query, description = "Made at this time or later"),
+        ("to" = Option<DateTime<Utc>>, Query, description = "Made before this time"),
+    ),
+    responses((status = 200, description = "Orders, newest first", body = Page<OrderBody>), ForAnyone, ForAdmins, ForFields))]
 pub async fn all(
     State(app): State<Arc<App>>,
     _: Admin,

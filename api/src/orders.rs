@@ -3,9 +3,10 @@
 use crate::{
     app::App,
     auth::User,
-    error::ApiError,
-    extract::{IdempotencyKey, Json, Path, Query},
+    error::{ApiError, Problem},
+    extract::{IdempotencyKey, Json, Nothing, Path, Query},
     fields::{Fields, FromFields},
+    openapi::{CreateOrderBody, ForAnyone, ForBodies, ForFields, ForIds, ForWechat, OrderNoParam},
     settle::refreshed,
 };
 use axum::{
@@ -29,6 +30,7 @@ use shared::{
     users::UserId,
 };
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// What to buy, and how to pay.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl FromFields for CreateOrder {
 }
 
 /// An order, as the contract spells it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderBody {
     order_no: OrderNo,
@@ -104,10 +106,20 @@ impl From<Order> for OrderBody {
 }
 
 /// `POST /api/payment/orders`
+#[utoipa::path(post, path = "/api/payment/orders", tag = "orders", security(("bearer" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body give the same order again, for 24 hours", min_length = 1, max_length = 64, pattern = "^[!-~]+$")),
+    request_body = CreateOrderBody,
+    responses(
+        (status = 201, description = "The order, with what its QR code must say", body = OrderBody),
+        (status = 200, description = "The order that an equal request with the same key made", body = OrderBody),
+        (status = 409, description = "`package_unavailable`, or `idempotency_conflict`: the key was used with another body", body = Problem, content_type = "application/problem+json"),
+        ForAnyone, ForBodies, ForWechat,
+    ))]
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: User,
     key: IdempotencyKey,
+    Query(Nothing): Query<Nothing>,
     Json(request): Json<CreateOrder>,
 ) -> Result<(StatusCode, Json<OrderBody>), ApiError> {
     let same = format!("{} {PAYMENT_METHOD}", request.package_id.get());
@@ -119,7 +131,7 @@ pub async fn create(
     }
     let package = packages::sql::find_active(&app.db, request.package_id).await?.ok_or(ApiError::PackageUnavailable)?;
     let order = NewOrder::of(package, caller.id().clone(), clock::now(), app.order_ttl);
-    Ok(match checkout::place(&app.db, &app.wechat, order, key).await? {
+    Ok(match checkout::place(&app.db, &app.wechat, order, key, app.limits.max_pending_orders()).await? {
         Placed::New(order) => (StatusCode::CREATED, Json(order.into())),
         Placed::Repeated(order) => (StatusCode::OK, Json(order.into())),
     })
@@ -139,6 +151,9 @@ impl FromFields for OneQuery {
 }
 
 /// `GET /api/payment/orders/{orderNo}`
+#[utoipa::path(get, path = "/api/payment/orders/{orderNo}", tag = "orders", security(("bearer" = [])),
+    params(OrderNoParam, ("sync" = Option<bool>, Query, description = "Ask WeChat Pay first, when the order is still pending")),
+    responses((status = 200, description = "The order", body = OrderBody), ForAnyone, ForFields, ForIds))]
 pub async fn one(
     State(app): State<Arc<App>>,
     caller: User,
@@ -153,10 +168,17 @@ pub async fn one(
 }
 
 /// `GET /api/payment/orders/{orderNo}/qrcode.svg`
+#[utoipa::path(get, path = "/api/payment/orders/{orderNo}/qrcode.svg", tag = "orders", security(("bearer" = [])),params(OrderNoParam),
+    responses(
+        (status = 200, description = "The QR code of `codeUrl`", body = String, content_type = "image/svg+xml"),
+        (status = 409, description = "`order_already_paid`", body = Problem, content_type = "application/problem+json"),
+        ForAnyone, ForFields, ForIds,
+    ))]
 pub async fn qrcode(
     State(app): State<Arc<App>>,
     caller: User,
     Path(order_no): Path<String>,
+    Query(Nothing): Query<Nothing>,
 ) -> Result<Response, ApiError> {
     let order = find(&app, &caller, &order_no).await?;
     let Some(code_url) = order.payable_code(clock::now()) else {

@@ -6,7 +6,8 @@ use crate::{
     error::ApiError,
     extract::{Json, Path, Query},
     fields::{Fields, FromFields},
-    packages::PackageBody,
+    openapi::{ForAdmins, ForAnyone, ForBodies, ForFields, ForIds, NewPackageBody, PackageChangeBody, PageParams},
+    packages::{PackageBody, package_id},
     page::{Page, PageOf, Unfiltered},
 };
 use axum::{extract::State, http::StatusCode};
@@ -100,6 +101,8 @@ impl Unfiltered for AllPackages {
 }
 
 /// `GET /api/payment/admin/packages`
+#[utoipa::path(get, path = "/api/payment/admin/packages", tag = "admin", security(("bearer" = [])),params(PageParams),
+    responses((status = 200, description = "All packages, inactive ones too, in their display order", body = Page<PackageBody>), ForAnyone, ForAdmins, ForFields))]
 pub async fn list(
     State(app): State<Arc<App>>,
     _: Admin,
@@ -111,6 +114,8 @@ pub async fn list(
 }
 
 /// `POST /api/payment/admin/packages`
+#[utoipa::path(post, path = "/api/payment/admin/packages", tag = "admin", security(("bearer" = [])),request_body = NewPackageBody,
+    responses((status = 201, description = "The new package", body = PackageBody), ForAnyone, ForAdmins, ForBodies))]
 pub async fn create(
     State(app): State<Arc<App>>,
     Admin(caller): Admin,
@@ -121,13 +126,16 @@ pub async fn create(
 }
 
 /// `PATCH /api/payment/admin/packages/{id}`
+#[utoipa::path(patch, path = "/api/payment/admin/packages/{id}", tag = "admin", security(("bearer" = [])),
+    params(("id" = i64, Path, description = "The package's id", minimum = 1)), request_body = PackageChangeBody,
+    responses((status = 200, description = "The package as it is now; orders keep what they were made with", body = PackageBody), ForAnyone, ForAdmins, ForBodies, ForIds))]
 pub async fn patch(
     State(app): State<Arc<App>>,
     Admin(caller): Admin,
-    Path(id): Path<i64>,
+    Path(id): Path<String>,
     Json(PackagePatch(change)): Json<PackagePatch>,
 ) -> Result<Json<PackageBody>, ApiError> {
-    let package = change::change(&app.db, caller.id(), id.into(), change).await?;
+    let package = change::change(&app.db, caller.id(), package_id(&id)?, change).await?;
     Ok(Json(package.ok_or(ApiError::NotFound("package"))?.into()))
 }
 

@@ -4,7 +4,8 @@ use crate::{
     app::App,
     auth::User,
     error::ApiError,
-    extract::{Json, Path, Query},
+    extract::{Json, Nothing, Path, Query},
+    openapi::{ForAnyone, ForFields, ForIds, PageParams},
     page::{Page, PageOf, Unfiltered},
 };
 use axum::extract::State;
@@ -12,13 +13,14 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared::{
     money::Fen,
-    packages::{Package, sql},
+    packages::{Package, PackageId, sql},
     points::Points,
 };
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// A package, as the contract spells it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PackageBody {
     id: i64,
@@ -65,6 +67,8 @@ impl Unfiltered for ActivePackages {
 }
 
 /// `GET /api/payment/packages`
+#[utoipa::path(get, path = "/api/payment/packages", tag = "packages", security((), ("bearer" = [])),params(PageParams),
+    responses((status = 200, description = "Active packages in their display order", body = Page<PackageBody>), ForAnyone, ForFields))]
 pub async fn list(
     State(app): State<Arc<App>>,
     _: Option<User>,
@@ -76,11 +80,20 @@ pub async fn list(
 }
 
 /// `GET /api/payment/packages/{id}`
+#[utoipa::path(get, path = "/api/payment/packages/{id}", tag = "packages", security((), ("bearer" = [])),params(("id" = i64, Path, description = "The package's id", minimum = 1)),
+    responses((status = 200, description = "An active package", body = PackageBody), ForAnyone, ForIds, ForFields))]
 pub async fn one(
     State(app): State<Arc<App>>,
     _: Option<User>,
-    Path(id): Path<i64>,
+    Path(id): Path<String>,
+    Query(Nothing): Query<Nothing>,
 ) -> Result<Json<PackageBody>, ApiError> {
-    let package = sql::find_active(&app.db, id.into()).await?.ok_or(ApiError::NotFound("package"))?;
+    let package = sql::find_active(&app.db, package_id(&id)?).await?.ok_or(ApiError::NotFound("package"))?;
     Ok(Json(package.into()))
+}
+
+/// The id in a path. One that nobody would write so cannot exist.
+pub fn package_id(text: &str) -> Result<PackageId, ApiError> {
+    let id = text.parse::<i64>().ok().filter(|id| id.to_string() == text);
+    id.map(PackageId::from).ok_or(ApiError::NotFound("package"))
 }

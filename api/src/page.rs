@@ -8,6 +8,7 @@ use crate::fields::{Fields, FromFields};
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
@@ -96,10 +97,13 @@ impl List {
 }
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
+    /// At most `limit` rows.
     items: Vec<T>,
+    /// The `cursor` of the next page; null on the last one.
+    #[schema(required = true)]
     next_cursor: Option<String>,
 }
 

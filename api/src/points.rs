@@ -4,8 +4,8 @@ use crate::{
     app::App,
     auth::User,
     error::ApiError,
-    extract::{Json, Query},
-    fields::{Fields, FromFields},
+    extract::{Json, Nothing, Query},
+    openapi::{ForAnyone, ForFields, PageParams},
     page::{Page, PageOf, Unfiltered},
 };
 use axum::extract::State;
@@ -17,19 +17,10 @@ use shared::{
     users::UserId,
 };
 use std::sync::Arc;
-
-/// A query without parameters: any that is sent is refused.
-#[derive(Debug)]
-pub struct Nothing;
-
-impl FromFields for Nothing {
-    fn from_fields(_: &mut Fields) -> Option<Self> {
-        Some(Self)
-    }
-}
+use utoipa::ToSchema;
 
 /// The caller's balance.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BalanceBody {
     user_id: UserId,
@@ -37,7 +28,7 @@ pub struct BalanceBody {
 }
 
 /// One line of the ledger, as the contract spells it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryBody {
     id: i64,
@@ -57,6 +48,8 @@ impl From<Entry> for EntryBody {
 }
 
 /// `GET /api/points/balance`
+#[utoipa::path(get, path = "/api/points/balance", tag = "points", security(("bearer" = [])),
+    responses((status = 200, description = "The caller's balance", body = BalanceBody), ForAnyone, ForFields))]
 pub async fn balance(
     State(app): State<Arc<App>>,
     caller: User,
@@ -76,6 +69,8 @@ impl Unfiltered for Entries {
 }
 
 /// `GET /api/points/entries`
+#[utoipa::path(get, path = "/api/points/entries", tag = "points", security(("bearer" = [])),params(PageParams),
+    responses((status = 200, description = "The caller's ledger, newest first", body = Page<EntryBody>), ForAnyone, ForFields))]
 pub async fn entries(
     State(app): State<Arc<App>>,
     caller: User,

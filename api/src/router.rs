@@ -1,38 +1,24 @@
 //! Which path leads where, and what surrounds every answer.
 
 use crate::{
-    app::App, error::ApiError, events, health, limits, notify, order_search, orders, package_admin, packages, points,
-    request_id, settle, statistics,
+    app::App, error::ApiError, events, health, limits, notify, openapi::Description, order_search, orders,
+    package_admin, packages, points, request_id, settle, statistics,
 };
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
-    routing::{get, patch, post},
 };
 use std::{any::Any, sync::Arc};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
 
-/// All routes.
+/// All routes. Each is served by being described, but for the description itself and its page.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/api/payment/packages", get(packages::list))
-        .route("/api/payment/packages/{id}", get(packages::one))
-        .route("/api/payment/orders", get(order_search::own).post(orders::create))
-        .route("/api/payment/orders/{orderNo}", get(orders::one))
-        .route("/api/payment/orders/{orderNo}/cancel", post(settle::cancel))
-        .route("/api/payment/admin/orders/{orderNo}/sync", post(settle::sync))
-        .route("/api/payment/admin/orders", get(order_search::all))
-        .route("/api/payment/admin/packages", get(package_admin::list).post(package_admin::create))
-        .route("/api/payment/admin/packages/{id}", patch(package_admin::patch))
-        .route("/api/payment/admin/statistics", get(statistics::figures))
-        .route("/api/payment/orders/{orderNo}/qrcode.svg", get(orders::qrcode))
-        .route("/api/payment/orders/{orderNo}/events", get(events::order))
-        .route("/api/payment/notify/wechat", post(notify::payment))
-        .route("/api/payment/notify/wechat/refund", post(notify::refund))
-        .route("/api/points/balance", get(points::balance))
-        .route("/api/points/entries", get(points::entries))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+    let (routes, description) = described().split_for_parts();
+    routes
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", description))
         .fallback(async || ApiError::NotFound("page"))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), limits::layer))
@@ -41,9 +27,61 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+fn described() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(packages::list))
+        .routes(routes!(packages::one))
+        .routes(routes!(order_search::own, orders::create))
+        .routes(routes!(orders::one))
+        .routes(routes!(settle::cancel))
+        .routes(routes!(orders::qrcode))
+        .routes(routes!(events::order))
+        .routes(routes!(points::balance))
+        .routes(routes!(points::entries))
+        .routes(routes!(package_admin::list, package_admin::create))
+        .routes(routes!(package_admin::patch))
+        .routes(routes!(order_search::all))
+        .routes(routes!(settle::sync))
+        .routes(routes!(statistics::figures))
+        .routes(routes!(notify::payment))
+        .routes(routes!(notify::refund))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
+
 /// A bug of ours must cost one answer, not the process.
 fn panicked(panic: &Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!("a handler panicked: {}", text.unwrap_or("no message"));
     ApiError::Panic.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::described;
+    use serde_json::Value;
+
+    /// The whole surface, a line for each route: what it needs, and every status that it may answer.
+    #[test]
+    fn the_surface_is_described() {
+        let (_, description) = described().split_for_parts();
+        let description: Value = serde_json::to_value(description).expect("JSON");
+        assert!(description["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{description}");
+        let mut lines = Vec::new();
+        for (path, methods) in description["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let statuses: Vec<_> = operation["responses"].as_object().expect("responses").keys().cloned().collect();
+                let who = match operation["security"].as_array().map(Vec::len) {
+                    None => "anyone",
+                    Some(1) => "user",
+                    Some(_) => "optional user",
+                };
+                lines.push(format!("{method} {path}: {who}: {}", statuses.join(" ")));
+                for (status, response) in operation["responses"].as_object().expect("responses") {
+                    assert!(!response["description"].as_str().unwrap_or("").is_empty(), "{method} {path} {status}");
+                }
+            }
+        }
+        insta::assert_snapshot!(lines.join("\n"));
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
     extract::{Json, Query},
     fields::{Fields, FromFields},
     instant,
+    openapi::{ForAdmins, ForAnyone, ForFields},
 };
 use axum::extract::State;
 use chrono::{DateTime, FixedOffset, Utc};
@@ -16,6 +17,7 @@ use shared::{
     statistics::{BadSpan, Bucket, Cell, Figures, Span, Statistics, sql},
 };
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 const SHANGHAI: FixedOffset = FixedOffset::east_opt(8 * 3600).expect("less than a day");
 
@@ -47,7 +49,7 @@ impl FromFields for StatisticsQuery {
 }
 
 /// The figures, as the contract spells them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatisticsBody {
     from: DateTime<Utc>,
@@ -58,7 +60,7 @@ pub struct StatisticsBody {
     series: Vec<BucketBody>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TotalsBody {
     orders: i64,
@@ -70,7 +72,7 @@ struct TotalsBody {
     conversion_rate: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PackageFiguresBody {
     package_id: i64,
@@ -79,14 +81,14 @@ struct PackageFiguresBody {
     figures: FiguresBody,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct BucketBody {
     start: DateTime<FixedOffset>,
     #[serde(flatten)]
     figures: FiguresBody,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct FiguresBody {
     orders: i64,
@@ -139,6 +141,13 @@ impl StatisticsBody {
 }
 
 /// `GET /api/payment/admin/statistics`
+#[utoipa::path(get, path = "/api/payment/admin/statistics", tag = "admin", security(("bearer" = [])),
+    params(
+        ("from" = Option<DateTime<Utc>>, Query, description = "From this time on; the seven days before `to` unless told"),
+        ("to" = Option<DateTime<Utc>>, Query, description = "Up to this time, which is not in it; the end of the running bucket unless told"),
+        ("bucket" = Option<String>, Query, description = "`hour` or `day`, of Asia/Shanghai; `day` unless told. At most 400", pattern = "^(hour|day)$"),
+    ),
+    responses((status = 200, description = "Revenue, orders, conversion and refunds", body = StatisticsBody), ForAnyone, ForAdmins, ForFields))]
 pub async fn figures(
     State(app): State<Arc<App>>,
     _: Admin,

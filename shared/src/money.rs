@@ -1,11 +1,13 @@
 //! Money. Integers of fen, never floats.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An amount of money in fen, a hundredth of a yuan. Never negative; the migration says so too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(try_from = "i64", into = "i64")]
 #[sqlx(transparent)]
+#[schema(value_type = i64, minimum = 0)]
 pub struct Fen(i64);
 
 /// The amount was below zero.

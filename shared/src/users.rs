@@ -1,10 +1,12 @@
 //! Who buys: the app's own user id, which we only carry.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A user's id: 1 to 64 of `[A-Za-z0-9_-]`. The app that signs the tokens gives it out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type, ToSchema)]
 #[sqlx(transparent)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$")]
 pub struct UserId(String);
 
 /// The text is no user id.

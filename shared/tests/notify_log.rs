@@ -118,8 +118,12 @@ async fn rows_go_to_their_month_and_none_is_refused_for_its_time(db: PgPool) {
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn rows_that_came_before_their_month_was_made_move_into_it(db: PgPool) {
-    for table in ["payment_notify_logs (notify_type, process_status, next_attempt_at, id) select 'payment', 'received', now()", "payment_notify_bodies (headers, body, id) select '{}', ''"] {
-        let sql = format!("insert into {table}, uuid_v7_floor(date_trunc('month', now()) + interval '5 months 3 days')");
+    for table in [
+        "payment_notify_logs (notify_type, process_status, next_attempt_at, id) select 'payment', 'received', now()",
+        "payment_notify_bodies (headers, body, id) select '{}', ''",
+    ] {
+        let sql =
+            format!("insert into {table}, uuid_v7_floor(date_trunc('month', now()) + interval '5 months 3 days')");
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.expect("it has a place");
     }
     let in_default = "select count(*) from payment_notify_logs_default";

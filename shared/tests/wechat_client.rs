@@ -226,7 +226,10 @@ async fn certificates_are_fetched_and_followed_when_they_change() {
     let rotated = wechat.control("certificates/rotate", json!({})).await;
     let serial = rotated["serial"].as_str().expect("a serial");
     assert!(wechat.keys.get(serial).is_none());
-    assert!(!wechat.client.fetch_key(serial).await, "a serial that anybody may make up cannot make us ask again at once");
+    assert!(
+        !wechat.client.fetch_key(serial).await,
+        "a serial that anybody may make up cannot make us ask again at once"
+    );
     wechat.client.load_certificates().await.expect("the schedule's own way");
     assert!(wechat.keys.get(serial).is_some());
     wechat.place(&OrderNo::generate(), 300).await.expect("an order");

@@ -44,8 +44,13 @@ impl Proxy {
     pub async fn start(backends: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let proxy =
-            Self { address, backends: Arc::new(Mutex::new(backends)), mode: Arc::new(watch::Sender::new(Mode::Open)), frozen_before: Arc::new(watch::Sender::new(0)), accepted: Arc::default() };
+        let proxy = Self {
+            address,
+            backends: Arc::new(Mutex::new(backends)),
+            mode: Arc::new(watch::Sender::new(Mode::Open)),
+            frozen_before: Arc::new(watch::Sender::new(0)),
+            accepted: Arc::default(),
+        };
         tokio::spawn(proxy.clone().run(listener));
         proxy
     }

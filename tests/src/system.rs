@@ -245,6 +245,8 @@ impl System {
             ("API_LISTEN", "127.0.0.1:0"),
             ("WORKER_LISTEN", "127.0.0.1:0"),
             ("SHUTDOWN_GRACE_SECONDS", "10"),
+            // Most tests make many orders for one user.
+            ("MAX_PENDING_ORDERS", "0"),
         ] {
             env.insert(name.into(), value.into());
         }

@@ -193,7 +193,10 @@ async fn an_order_expires_only_after_wechat_has_closed_it() {
     for (nth, number) in numbers.iter().enumerate() {
         let order = system.get(&path(number), "u0").await;
         let expected = if nth < 10 { ("paid", "SUCCESS") } else { ("expired", "CLOSED") };
-        assert_eq!((order["paymentStatus"].as_str(), at_wechat(&system, number).await.as_str()), (Some(expected.0), expected.1));
+        assert_eq!(
+            (order["paymentStatus"].as_str(), at_wechat(&system, number).await.as_str()),
+            (Some(expected.0), expected.1)
+        );
     }
     assert_eq!(system.get("/api/points/balance", "u0").await["balance"], 10 * 105);
     system.finish().await;
@@ -245,7 +248,10 @@ async fn an_admins_sync_honours_late_money() {
     let numbers = system.bulk_orders(2, 1).await;
     let body = json!({"notify": false});
     system.control(Method::POST, &format!("/control/orders/{}/pay", numbers[0]), Some(&body)).await;
-    sqlx::query("update payment_orders set payment_status = 'expired'").execute(&system.db).await.expect("the database");
+    sqlx::query("update payment_orders set payment_status = 'expired'")
+        .execute(&system.db)
+        .await
+        .expect("the database");
     let sync = async |number: &str, token: &str| {
         let url = system.url(&format!("/api/payment/admin/orders/{number}/sync"));
         let answer = system.http.post(url).bearer_auth(token).send().await.expect("an answer");
@@ -325,7 +331,10 @@ async fn a_failed_order_may_be_tried_again_with_its_key_and_a_key_lives_a_day() 
     assert_eq!((status, &order["paymentStatus"]), (201, &json!("pending")));
     assert_eq!(create(&system, "alice", "key", package).await, (200, order.clone()));
 
-    sqlx::query("update idempotency_keys set created_at = now() - interval '25 hours'").execute(&system.db).await.expect("the database");
+    sqlx::query("update idempotency_keys set created_at = now() - interval '25 hours'")
+        .execute(&system.db)
+        .await
+        .expect("the database");
     let (status, later) = create(&system, "alice", "key", package).await;
     assert_eq!(status, 201);
     assert_ne!(later["orderNo"], order["orderNo"]);
@@ -341,12 +350,18 @@ async fn an_order_may_be_cancelled_while_it_is_being_made() {
     let packages = system.get("/api/payment/packages", "alice").await;
     let (created, cancelled) = tokio::join!(create(&system, "alice", "key", &packages["items"][0]), async {
         let number = async || -> Option<String> {
-            sqlx::query_scalar("select order_no from payment_orders").fetch_optional(&system.db).await.expect("the database")
+            sqlx::query_scalar("select order_no from payment_orders")
+                .fetch_optional(&system.db)
+                .await
+                .expect("the database")
         };
         let number = eventually("the order is stored", SOON, number, Option::is_some).await.expect("a number");
         cancel(&system, &number, "alice").await
     });
     assert_eq!((cancelled.0, &cancelled.1["paymentStatus"]), (200, &json!("cancelled")), "{cancelled:?}");
-    assert_eq!((created.0, &created.1["paymentStatus"], &created.1["codeUrl"]), (201, &json!("cancelled"), &Value::Null));
+    assert_eq!(
+        (created.0, &created.1["paymentStatus"], &created.1["codeUrl"]),
+        (201, &json!("cancelled"), &Value::Null)
+    );
     system.finish().await;
 }

@@ -34,7 +34,8 @@ async fn a_locked_order_holds_up_no_other(builder: Builder) {
         .expect("an order");
     send_all(&system, &callbacks).await;
     system.wait_for_count("all others are credited", PAID, 19).await;
-    let put_off = "select count(*) from payment_notify_logs where process_status = 'retrying' and error_code = 'database_error'";
+    let put_off =
+        "select count(*) from payment_notify_logs where process_status = 'retrying' and error_code = 'database_error'";
     system.wait_for_count("the one is put off", put_off, 1).await;
     lunch.rollback().await.expect("the database");
     system.wait_for_count("and credited after lunch", PAID, 20).await;
@@ -79,7 +80,11 @@ async fn requests_that_hang_keep_no_callback_from_being_stored() {
         hanging.spawn(system.http.get(system.url("/api/payment/packages")).send());
     }
     let waiting = async || {
-        system.count("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await
+        system
+            .count(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .await
     };
     eventually("requests hang", SOON, waiting, |waiting| *waiting >= 3).await;
     send_all(&system, &callbacks).await;
@@ -96,7 +101,9 @@ async fn a_missing_month_is_made_beside_a_reader() {
     let months = "select count(*) from pg_inherits where inhparent = 'payment_notify_logs'::regclass";
     let whole = system.count(months).await;
     for parent in ["payment_notify_logs", "payment_notify_bodies"] {
-        let drop = format!("do $$ begin execute 'drop table {parent}_' || to_char(now() at time zone 'UTC' + interval '2 months', 'YYYY_MM'); end $$");
+        let drop = format!(
+            "do $$ begin execute 'drop table {parent}_' || to_char(now() at time zone 'UTC' + interval '2 months', 'YYYY_MM'); end $$"
+        );
         sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&system.db).await.expect("dropped");
     }
     let callbacks = paid(&system, 30).await;

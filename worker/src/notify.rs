@@ -169,7 +169,11 @@ impl Handler {
             .into_iter()
             .map(|row| {
                 let order_no = open_one(&self.opener, &row).order_no;
-                Closing { id: row.id, order_no, outcome: Outcome::of_fault(fault.clone(), attempts(&row), rand::random()) }
+                Closing {
+                    id: row.id,
+                    order_no,
+                    outcome: Outcome::of_fault(fault.clone(), attempts(&row), rand::random()),
+                }
             })
             .collect();
         sql::close(&mut tx, &closings).await?;

@@ -103,7 +103,6 @@ impl Limits {
     }
 
     /// Orders that one user may have waiting for payment; `None` is no limit.
-    #[expect(dead_code, reason = "making an order does not ask yet")]
     pub const fn max_pending_orders(&self) -> Option<NonZeroU32> {
         self.config.max_pending_orders
     }

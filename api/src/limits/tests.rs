@@ -15,14 +15,14 @@ fn limiter<K: Hash + Eq + Clone>(quota: Quota, clock: &FakeRelativeClock) -> Fak
     RateLimiter::new(quota, Store::default(), clock.clone())
 }
 
-fn user(name: &str) -> Option<UserId> {
-    Some(name.parse().expect("a user id"))
+fn user(name: &str) -> UserId {
+    name.parse().expect("a user id")
 }
 
 /// The middleware's view without a server: whether the request passes, and what remains.
 fn ask(limits: &Limits, class: Class, address: &str, name: &str) -> Result<u32, u32> {
     let client = ClientAddress::from_text(address);
-    let standing = limits.judge(class, client, || if name.is_empty() { None } else { user(name) }).expect("a budget");
+    let standing = limits.judge(class, client, || (!name.is_empty()).then(|| user(name))).expect("a budget");
     if standing.over.is_none() { Ok(standing.remaining) } else { Err(standing.limit) }
 }
 
@@ -69,7 +69,7 @@ fn who_is_over_by_address_is_not_even_asked_for_a_name() {
 fn without_a_budget_nothing_is_counted() {
     let limits = configured([("RATE_LIMIT_READ_PER_IP", "0"), ("RATE_LIMIT_READ_PER_USER", "0")]);
     let client = ClientAddress::from_text("192.0.2.1");
-    assert!(limits.judge(Class::Read, client, || user("alice")).is_none());
+    assert!(limits.judge(Class::Read, client, || Some(user("alice"))).is_none());
     assert!(limits.judge(Class::Callback, client, || None).is_none(), "callbacks have none by default");
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     notify::Fault,
-    orders::{Order, OrderNo, OrderEvent, sql},
+    orders::{Order, OrderEvent, OrderNo, sql},
     payments::{Decision, apply::apply},
     wechat::{Client, Error, TradeState},
 };

@@ -116,7 +116,8 @@ impl Key {
 
 /// Forgets keys that are over 24 hours old.
 pub async fn forget_old(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
-    let done = sqlx::query!("delete from idempotency_keys where created_at < now() - interval '24 hours'").execute(db).await?;
+    let done =
+        sqlx::query!("delete from idempotency_keys where created_at < now() - interval '24 hours'").execute(db).await?;
     Ok(done.rows_affected())
 }
 

@@ -8,7 +8,7 @@ use crate::{
     wechat::{self, NativeOrder},
 };
 use sqlx::PgPool;
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 
 /// An order that has waited this long for its code never gets it: the process that made it is gone. Longer than the
@@ -24,6 +24,9 @@ pub enum PlaceError {
     /// The key stands for another request.
     #[error("this idempotency key was used with another request")]
     KeyConflict,
+    /// The user has so many orders to pay for already.
+    #[error("the user has {0} open orders")]
+    TooManyOpen(NonZeroU32),
     /// WeChat Pay said no.
     #[error("WeChat Pay refused the order")]
     Rejected(#[source] wechat::Error),
@@ -48,7 +51,7 @@ pub enum Placed {
 }
 
 /// Stores `order`, asks WeChat Pay for its code, and answers the order with it; or answers the order that an equal request
-/// with the same `key` made. One whose code could not be had is made anew.
+/// with the same `key` made. One whose code could not be had is made anew. A user may have `max_open` orders to pay for.
 ///
 /// Runs to its end once begun: a caller that hangs up must not leave an order half-made.
 ///
@@ -59,9 +62,10 @@ pub async fn place(
     wechat: &wechat::Client,
     order: NewOrder,
     key: Option<Key>,
+    max_open: Option<NonZeroU32>,
 ) -> Result<Placed, PlaceError> {
     let (db, wechat) = (db.clone(), wechat.clone());
-    tokio::spawn(async move { Box::pin(place_uninterrupted(&db, &wechat, order, key)).await })
+    tokio::spawn(async move { Box::pin(place_uninterrupted(&db, &wechat, order, key, max_open)).await })
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
@@ -71,26 +75,42 @@ async fn place_uninterrupted(
     wechat: &wechat::Client,
     order: NewOrder,
     key: Option<Key>,
+    max_open: Option<NonZeroU32>,
 ) -> Result<Placed, PlaceError> {
-    match store(db, &order, key.as_ref()).await? {
+    match store(db, &order, key.as_ref(), max_open).await? {
         None => fetch_code(db, wechat, &order).await.map(Placed::New),
         Some(first) => Ok(Placed::Repeated(first)),
     }
 }
 
 /// Stores the order, or answers the one that the key stands for.
-async fn store(db: &PgPool, order: &NewOrder, key: Option<&Key>) -> Result<Option<Order>, PlaceError> {
+async fn store(
+    db: &PgPool,
+    order: &NewOrder,
+    key: Option<&Key>,
+    max_open: Option<NonZeroU32>,
+) -> Result<Option<Order>, PlaceError> {
     let deadline = Instant::now() + REPEAT_DEADLINE;
     let mut failed: Option<OrderNo> = None;
     loop {
         let mut tx = db.begin().await?;
+        if max_open.is_some() {
+            sql::lock_user(&mut tx, &order.user_id).await?;
+        }
         let claim = match (key, &failed) {
             (None, _) => Claim::New,
-            (Some(key), Some(failed)) if key.replace(&mut tx, failed.as_str(), order.order_no.as_str()).await? => Claim::New,
+            (Some(key), Some(failed)) if key.replace(&mut tx, failed.as_str(), order.order_no.as_str()).await? => {
+                Claim::New
+            }
             (Some(key), _) => key.claim(&mut tx, order.order_no.as_str()).await?,
         };
         let first = match claim {
             Claim::New => {
+                if let Some(most) = max_open
+                    && sql::count_open(&mut tx, &order.user_id).await? >= i64::from(most.get())
+                {
+                    return Err(PlaceError::TooManyOpen(most));
+                }
                 sql::insert(&mut *tx, order).await?;
                 tx.commit().await?;
                 return Ok(None);

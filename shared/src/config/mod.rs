@@ -138,9 +138,7 @@ pub fn process(env: &mut Env) -> Option<ProcessConfig> {
         "AMQP_URL",
         "an amqp:// or amqps:// URL; unset means embedded mode, without RabbitMQ",
         "unset",
-        |text| {
-            AMQPUri::from_str(text).ok().map(|_| SecretString::from(text))
-        },
+        |text| AMQPUri::from_str(text).ok().map(|_| SecretString::from(text)),
     );
     let expects = "the first word of every queue's name: 1 to 64 of A-Z, a-z, 0-9, _, - and .";
     let prefix = env.optional_as("QUEUE_PREFIX", expects, "payment", |text| {

@@ -100,7 +100,9 @@ impl Fault {
         match self {
             // A stored row was verified at the door: when it fails now, the keys differ between the processes, and another
             // worker, or this one when its keys are right, can do it.
-            Self::KeyUnavailable | Self::SignatureInvalid | Self::OrderNotFound | Self::DatabaseError(_) => Class::Passing,
+            Self::KeyUnavailable | Self::SignatureInvalid | Self::OrderNotFound | Self::DatabaseError(_) => {
+                Class::Passing
+            }
             Self::Malformed(_)
             | Self::HandlerPanicked
             | Self::DecryptFailed

@@ -11,11 +11,13 @@ use crate::{
 };
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Our number of an order, and WeChat Pay's `out_trade_no`: 6 to 32 of `[0-9A-Za-z_|*-]` (wechatpay-v3.md §5.2).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type, ToSchema)]
 #[sqlx(transparent)]
+#[schema(value_type = String, pattern = "^[0-9A-Za-z_|*-]{6,32}$")]
 pub struct OrderNo(String);
 
 /// The text is no order number.
@@ -55,8 +57,9 @@ impl std::fmt::Display for OrderNo {
 }
 
 /// WeChat Pay's number of a payment: 1 to 32 visible ASCII characters, 28 digits in practice. Never a number.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
 #[sqlx(transparent)]
+#[schema(value_type = String, pattern = "^[!-~]{1,32}$")]
 pub struct TransactionId(String);
 
 /// The text is no transaction id.
@@ -81,7 +84,7 @@ impl std::str::FromStr for TransactionId {
 }
 
 /// Where an order is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum PaymentStatus {

@@ -5,11 +5,13 @@ pub mod sql;
 use crate::orders::OrderNo;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A number of points, never negative. A movement or a balance, which can be, is a plain `i64`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(try_from = "i64", into = "i64")]
 #[sqlx(transparent)]
+#[schema(value_type = i64, minimum = 0)]
 pub struct Points(i64);
 
 /// The number was below zero.
@@ -39,7 +41,7 @@ impl From<Points> for i64 {
 }
 
 /// Why points moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum EntryKind {

@@ -27,6 +27,9 @@ use std::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A broker that says nothing for twice this long is taken for dead.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// The largest frame, in bytes. Our messages fit in one, and the client holds room for 64 of them for each connection: with
+/// the broker's usual 128 KiB that is 8 MiB.
+const MAX_FRAME_BYTES: u32 = 16 * 1_024;
 /// For the broker to take one message, and again to confirm it.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the next try to connect grows up to this.
@@ -66,7 +69,7 @@ fn decode(message: &[u8]) -> Result<Vec<NotifyId>, serde_json::Error> {
 }
 
 async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Error> {
-    let url = with_heartbeat(config.url.expose_secret());
+    let url = with_defaults(config.url.expose_secret());
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(&url, properties)).await {
         Ok(connection) => Ok(connection?),
@@ -81,12 +84,16 @@ async fn within_timeout<T>(step: impl Future<Output = lapin::Result<T>>) -> Resu
     }
 }
 
-fn with_heartbeat(url: &str) -> String {
-    if url.contains("heartbeat=") {
-        return url.to_owned();
+/// What the URL does not say itself.
+fn with_defaults(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in [("heartbeat", HEARTBEAT_SECONDS.into()), ("frame_max", MAX_FRAME_BYTES)] {
+        if !url.contains(&format!("{name}=")) {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            url = format!("{url}{separator}{name}={value}");
+        }
     }
-    let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}heartbeat={HEARTBEAT_SECONDS}")
+    url
 }
 
 /// What went wrong between us and the broker.
@@ -122,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_asked_for_unless_the_url_has_one() {
-        assert_eq!(with_heartbeat("amqp://h/%2f"), "amqp://h/%2f?heartbeat=10");
-        assert_eq!(with_heartbeat("amqp://h?frame_max=9"), "amqp://h?frame_max=9&heartbeat=10");
-        assert_eq!(with_heartbeat("amqp://h?heartbeat=3"), "amqp://h?heartbeat=3");
+    fn a_heartbeat_and_small_frames_are_asked_for_unless_the_url_says_otherwise() {
+        assert_eq!(with_defaults("amqp://h/%2f"), "amqp://h/%2f?heartbeat=10&frame_max=16384");
+        assert_eq!(with_defaults("amqp://h?frame_max=9999"), "amqp://h?frame_max=9999&heartbeat=10");
+        assert_eq!(with_defaults("amqp://h?heartbeat=3&x=1"), "amqp://h?heartbeat=3&x=1&frame_max=16384");
     }
 
     #[test]
