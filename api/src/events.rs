@@ -37,7 +37,7 @@ const NO_BUFFERING: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffe
 ///
 /// A client that comes back with `Last-Event-ID` is told only what it does not have. When that is nothing, now and for
 /// ever, the answer is 204: the standard's word for "do not come back".
-#[utoipa::path(get, path = "/api/payment/orders/{orderNo}/events", tag = "orders", security(("bearer" = [])),
+#[utoipa::path(get, summary = "A live order", path = "/api/payment/orders/{orderNo}/events", tag = "orders", security(("bearer" = [])),
     params(OrderNoParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has")),
     responses(
         (status = 200, description = "Server-sent events: `order` with the order, now and at each change; ends at a final state", body = String, content_type = "text/event-stream"),

@@ -6,13 +6,13 @@ use shared::health::Readiness;
 use std::sync::Arc;
 
 /// `GET /healthz`
-#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, description = "The process is alive", body = String, content_type = "text/plain")))]
+#[utoipa::path(get, summary = "Is it alive?", path = "/healthz", tag = "operation", responses((status = 200, description = "The process is alive", body = String, content_type = "text/plain")))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// `GET /readyz`
-#[utoipa::path(get, path = "/readyz", tag = "operation",
+#[utoipa::path(get, summary = "Can it serve?", path = "/readyz", tag = "operation",
     responses(
         (status = 200, description = "The process can serve", body = ReadinessBody),
         (status = 503, description = "It cannot; `database` or `keys` is `down`", body = ReadinessBody),

@@ -55,7 +55,7 @@ impl IntoResponse for Answer {
 }
 
 /// `POST /api/payment/notify/wechat`
-#[utoipa::path(post, path = "/api/payment/notify/wechat", tag = "WeChat Pay",
+#[utoipa::path(post, summary = "Payment callback", path = "/api/payment/notify/wechat", tag = "WeChat Pay",
     params(
         ("Wechatpay-Timestamp" = String, Header, description = "Unix seconds, at most five minutes off"),
         ("Wechatpay-Nonce" = String, Header, description = "Random text"),
@@ -77,7 +77,7 @@ pub async fn payment(State(app): State<Arc<App>>, sender: ClientAddress, request
 }
 
 /// `POST /api/payment/notify/wechat/refund`
-#[utoipa::path(post, path = "/api/payment/notify/wechat/refund", tag = "WeChat Pay",
+#[utoipa::path(post, summary = "Refund callback", path = "/api/payment/notify/wechat/refund", tag = "WeChat Pay",
     params(
         ("Wechatpay-Timestamp" = String, Header, description = "Unix seconds, at most five minutes off"),
         ("Wechatpay-Nonce" = String, Header, description = "Random text"),

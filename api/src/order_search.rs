@@ -92,7 +92,7 @@ fn parsed<T: FromStr>(value: &Value) -> Option<Option<T>> {
 }
 
 /// `GET /api/payment/orders`
-#[utoipa::path(get, path = "/api/payment/orders", tag = "orders", security(("bearer" = [])),params(PageParams, ("status" = Option<PaymentStatus>, Query, description = "Only those in this state")),
+#[utoipa::path(get, summary = "Orders of the caller", path = "/api/payment/orders", tag = "orders", security(("bearer" = [])),params(PageParams, ("status" = Option<PaymentStatus>, Query, description = "Only those in this state")),
     responses((status = 200, description = "The caller's orders, newest first", body = Page<OrderBody>), ForAnyone, ForFields))]
 pub async fn own(
     State(app): State<Arc<App>>,
@@ -104,7 +104,7 @@ pub async fn own(
 }
 
 /// `GET /api/payment/admin/orders`
-#[utoipa::path(get, path = "/api/payment/admin/orders", tag = "admin", security(("bearer" = [])),
+#[utoipa::path(get, summary = "Search all orders", path = "/api/payment/admin/orders", tag = "admin", security(("bearer" = [])),
     params(
         PageParams, ("status" = Option<PaymentStatus>, Query, description = "Only those in this state"),
         ("userId" = Option<String>, Query, description = "Only this user's", pattern = "^[A-Za-z0-9_-]{1,64}$"),

@@ -106,7 +106,7 @@ impl From<Order> for OrderBody {
 }
 
 /// `POST /api/payment/orders`
-#[utoipa::path(post, path = "/api/payment/orders", tag = "orders", security(("bearer" = [])),
+#[utoipa::path(post, summary = "Buy a package", path = "/api/payment/orders", tag = "orders", security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body give the same order again, for 24 hours", min_length = 1, max_length = 64, pattern = "^[!-~]+$")),
     request_body = CreateOrderBody,
     responses(
@@ -151,7 +151,7 @@ impl FromFields for OneQuery {
 }
 
 /// `GET /api/payment/orders/{orderNo}`
-#[utoipa::path(get, path = "/api/payment/orders/{orderNo}", tag = "orders", security(("bearer" = [])),
+#[utoipa::path(get, summary = "One order", path = "/api/payment/orders/{orderNo}", tag = "orders", security(("bearer" = [])),
     params(OrderNoParam, ("sync" = Option<bool>, Query, description = "Ask WeChat Pay first, when the order is still pending")),
     responses((status = 200, description = "The order", body = OrderBody), ForAnyone, ForFields, ForIds))]
 pub async fn one(
@@ -168,7 +168,7 @@ pub async fn one(
 }
 
 /// `GET /api/payment/orders/{orderNo}/qrcode.svg`
-#[utoipa::path(get, path = "/api/payment/orders/{orderNo}/qrcode.svg", tag = "orders", security(("bearer" = [])),params(OrderNoParam),
+#[utoipa::path(get, summary = "What to scan", path = "/api/payment/orders/{orderNo}/qrcode.svg", tag = "orders", security(("bearer" = [])),params(OrderNoParam),
     responses(
         (status = 200, description = "The QR code of `codeUrl`", body = String, content_type = "image/svg+xml"),
         (status = 409, description = "`order_already_paid`", body = Problem, content_type = "application/problem+json"),

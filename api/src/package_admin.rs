@@ -101,7 +101,7 @@ impl Unfiltered for AllPackages {
 }
 
 /// `GET /api/payment/admin/packages`
-#[utoipa::path(get, path = "/api/payment/admin/packages", tag = "admin", security(("bearer" = [])),params(PageParams),
+#[utoipa::path(get, summary = "All packages", path = "/api/payment/admin/packages", tag = "admin", security(("bearer" = [])),params(PageParams),
     responses((status = 200, description = "All packages, inactive ones too, in their display order", body = Page<PackageBody>), ForAnyone, ForAdmins, ForFields))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -114,7 +114,7 @@ pub async fn list(
 }
 
 /// `POST /api/payment/admin/packages`
-#[utoipa::path(post, path = "/api/payment/admin/packages", tag = "admin", security(("bearer" = [])),request_body = NewPackageBody,
+#[utoipa::path(post, summary = "Make a package", path = "/api/payment/admin/packages", tag = "admin", security(("bearer" = [])),request_body = NewPackageBody,
     responses((status = 201, description = "The new package", body = PackageBody), ForAnyone, ForAdmins, ForBodies))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -126,7 +126,7 @@ pub async fn create(
 }
 
 /// `PATCH /api/payment/admin/packages/{id}`
-#[utoipa::path(patch, path = "/api/payment/admin/packages/{id}", tag = "admin", security(("bearer" = [])),
+#[utoipa::path(patch, summary = "Change a package", path = "/api/payment/admin/packages/{id}", tag = "admin", security(("bearer" = [])),
     params(("id" = i64, Path, description = "The package's id", minimum = 1)), request_body = PackageChangeBody,
     responses((status = 200, description = "The package as it is now; orders keep what they were made with", body = PackageBody), ForAnyone, ForAdmins, ForBodies, ForIds))]
 pub async fn patch(

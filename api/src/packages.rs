@@ -67,7 +67,7 @@ impl Unfiltered for ActivePackages {
 }
 
 /// `GET /api/payment/packages`
-#[utoipa::path(get, path = "/api/payment/packages", tag = "packages", security((), ("bearer" = [])),params(PageParams),
+#[utoipa::path(get, summary = "Packages on offer", path = "/api/payment/packages", tag = "packages", security((), ("bearer" = [])),params(PageParams),
     responses((status = 200, description = "Active packages in their display order", body = Page<PackageBody>), ForAnyone, ForFields))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -80,7 +80,7 @@ pub async fn list(
 }
 
 /// `GET /api/payment/packages/{id}`
-#[utoipa::path(get, path = "/api/payment/packages/{id}", tag = "packages", security((), ("bearer" = [])),params(("id" = i64, Path, description = "The package's id", minimum = 1)),
+#[utoipa::path(get, summary = "One package on offer", path = "/api/payment/packages/{id}", tag = "packages", security((), ("bearer" = [])),params(("id" = i64, Path, description = "The package's id", minimum = 1)),
     responses((status = 200, description = "An active package", body = PackageBody), ForAnyone, ForIds, ForFields))]
 pub async fn one(
     State(app): State<Arc<App>>,

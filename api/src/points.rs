@@ -48,7 +48,7 @@ impl From<Entry> for EntryBody {
 }
 
 /// `GET /api/points/balance`
-#[utoipa::path(get, path = "/api/points/balance", tag = "points", security(("bearer" = [])),
+#[utoipa::path(get, summary = "Points of the caller", path = "/api/points/balance", tag = "points", security(("bearer" = [])),
     responses((status = 200, description = "The caller's balance", body = BalanceBody), ForAnyone, ForFields))]
 pub async fn balance(
     State(app): State<Arc<App>>,
@@ -69,7 +69,7 @@ impl Unfiltered for Entries {
 }
 
 /// `GET /api/points/entries`
-#[utoipa::path(get, path = "/api/points/entries", tag = "points", security(("bearer" = [])),params(PageParams),
+#[utoipa::path(get, summary = "Ledger of the caller", path = "/api/points/entries", tag = "points", security(("bearer" = [])),params(PageParams),
     responses((status = 200, description = "The caller's ledger, newest first", body = Page<EntryBody>), ForAnyone, ForFields))]
 pub async fn entries(
     State(app): State<Arc<App>>,

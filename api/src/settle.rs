@@ -16,7 +16,7 @@ use shared::{
 use std::{error::Error, sync::Arc};
 
 /// `POST /api/payment/orders/{orderNo}/cancel`
-#[utoipa::path(post, path = "/api/payment/orders/{orderNo}/cancel", tag = "orders", security(("bearer" = [])),params(OrderNoParam),
+#[utoipa::path(post, summary = "Give an order up", path = "/api/payment/orders/{orderNo}/cancel", tag = "orders", security(("bearer" = [])),params(OrderNoParam),
     responses(
         (status = 200, description = "The cancelled order; WeChat Pay has closed it", body = OrderBody),
         (status = 409, description = "`order_already_paid`: it was paid, and is credited; `order_not_cancellable`: it has ended otherwise", body = Problem, content_type = "application/problem+json"),
@@ -52,7 +52,7 @@ async fn end_uninterrupted(app: &Arc<App>, order: Order) -> Result<Ended, AskErr
 }
 
 /// `POST /api/payment/admin/orders/{orderNo}/sync`
-#[utoipa::path(post, path = "/api/payment/admin/orders/{orderNo}/sync", tag = "admin", security(("bearer" = [])),params(OrderNoParam),
+#[utoipa::path(post, summary = "Ask WeChat Pay about an order", path = "/api/payment/admin/orders/{orderNo}/sync", tag = "admin", security(("bearer" = [])),params(OrderNoParam),
     responses((status = 200, description = "The order, after what WeChat Pay says was applied", body = OrderBody), ForAnyone, ForAdmins, ForFields, ForIds, ForWechat))]
 pub async fn sync(
     State(app): State<Arc<App>>,

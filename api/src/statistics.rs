@@ -141,7 +141,7 @@ impl StatisticsBody {
 }
 
 /// `GET /api/payment/admin/statistics`
-#[utoipa::path(get, path = "/api/payment/admin/statistics", tag = "admin", security(("bearer" = [])),
+#[utoipa::path(get, summary = "Revenue and orders", path = "/api/payment/admin/statistics", tag = "admin", security(("bearer" = [])),
     params(
         ("from" = Option<DateTime<Utc>>, Query, description = "From this time on; the seven days before `to` unless told"),
         ("to" = Option<DateTime<Utc>>, Query, description = "Up to this time, which is not in it; the end of the running bucket unless told"),

@@ -1,8 +1,10 @@
 //! Budgets: what counts against whom, what a refusal says, and whose word for an address is taken.
 
-use reqwest::{Response, StatusCode};
-use serde_json::Value;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use std::sync::Arc;
 use system_tests::{Builder, SOON, System, eventually};
+use tokio::task::JoinSet;
 
 fn number(answer: &Response, name: &str) -> u64 {
     let value = answer.headers().get(name).unwrap_or_else(|| panic!("no {name}: {:?}", answer.headers()));
@@ -84,7 +86,7 @@ async fn behind_a_trusted_proxy_the_client_counts_and_nobody_can_pose_as_another
     assert_eq!(create(&system, None, &["198.51.100.1, 198.51.100.2"]).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(create(&system, None, &[]).await.status(), StatusCode::UNAUTHORIZED, "the proxy itself");
 
-    let callback = system.sign(&serde_json::json!({"rawBody": "{}"})).await.with_header("wechatpay-nonce", "another");
+    let callback = system.sign(&json!({"rawBody": "{}"})).await.with_header("wechatpay-nonce", "another");
     let mut request =
         system.http.post(system.notify_url()).header("x-forwarded-for", "2001:db8::7").body(callback.body);
     for (name, value) in callback.headers {
@@ -129,4 +131,34 @@ async fn callbacks_over_their_budget_are_refused_in_words_that_wechat_pay_unders
     let again = async || send().await.status();
     eventually("and comes back", SOON, again, |status| *status == StatusCode::BAD_REQUEST).await;
     system.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_so_many_orders_waiting_and_no_more_however_many_are_asked_for_at_once() {
+    let system = Arc::new(Builder::default().workers(0).env("MAX_PENDING_ORDERS", "3").start().await);
+    let package = &system.get("/api/payment/packages", "alice").await["items"][0]["id"];
+    let body = json!({"packageId": package, "paymentMethod": "wechat_native"});
+    let token = system.token("alice");
+    let mut asking = JoinSet::new();
+    for _ in 0..12 {
+        let (system, token, body) = (Arc::clone(&system), token.clone(), body.clone());
+        asking.spawn(async move {
+            let request = system.http.post(system.url("/api/payment/orders")).bearer_auth(token).json(&body);
+            let answer = request.send().await.expect("an answer");
+            (answer.status(), answer.json::<Value>().await.expect("JSON"))
+        });
+    }
+    let (made, refused): (Vec<_>, Vec<_>) =
+        asking.join_all().await.into_iter().partition(|(status, _)| *status == StatusCode::CREATED);
+    assert_eq!((made.len(), refused.len()), (3, 9), "{refused:?}");
+    for (status, problem) in &refused {
+        assert_eq!((status.as_u16(), &problem["code"]), (429, &json!("too_many_pending_orders")));
+    }
+    system.order("bob", 0).await;
+
+    let order_no = made[0].1["orderNo"].as_str().expect("a number");
+    let cancel = format!("/api/payment/orders/{order_no}/cancel");
+    assert_eq!(system.request(Method::POST, &cancel, "alice", None).await.status(), StatusCode::OK);
+    system.order("alice", 0).await;
+    Arc::into_inner(system).expect("nobody else asks").finish().await;
 }

@@ -365,3 +365,31 @@ async fn an_order_may_be_cancelled_while_it_is_being_made() {
     );
     system.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_five_open_orders_and_no_more_however_fast_they_are_asked_for() {
+    let system = Builder::default().apis(2).workers(0).env("MAX_PENDING_ORDERS", "5").start().await;
+    let packages = system.get("/api/payment/packages", "alice").await;
+    let mut creating = JoinSet::new();
+    for nth in 0..15 {
+        let (http, url, token) = (system.http.clone(), system.url("/api/payment/orders"), system.token("alice"));
+        let body = json!({"packageId": packages["items"][0]["id"], "paymentMethod": "wechat_native"});
+        creating.spawn(async move {
+            let request = http.post(url).bearer_auth(token).header("Idempotency-Key", format!("key-{nth}")).json(&body);
+            let answer = request.send().await.expect("an answer");
+            (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+        });
+    }
+    let answers = creating.join_all().await;
+    let made: Vec<_> = answers.iter().filter(|(status, _)| *status == 201).collect();
+    assert_eq!(made.len(), 5, "{answers:?}");
+    let refused = answers.iter().filter(|(status, json)| *status == 429 && json["code"] == "too_many_pending_orders");
+    assert_eq!(refused.count(), 10, "{answers:?}");
+
+    let order_no = made[0].1["orderNo"].as_str().expect("a number");
+    assert_eq!(cancel(&system, order_no, "alice").await.0, 200);
+    assert_eq!(create(&system, "alice", "one more", &packages["items"][0]).await.0, 201, "an ended order makes room");
+    assert_eq!(create(&system, "alice", "two more", &packages["items"][0]).await.0, 429);
+    assert_eq!(create(&system, "bob", "key", &packages["items"][0]).await.0, 201, "others have their own five");
+    system.finish().await;
+}
