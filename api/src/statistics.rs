@@ -10,7 +10,7 @@ use crate::{
     openapi::{ForAdmins, ForAnyone, ForFields},
 };
 use axum::extract::State;
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared::{
     clock,
@@ -18,8 +18,6 @@ use shared::{
 };
 use std::sync::Arc;
 use utoipa::ToSchema;
-
-const SHANGHAI: FixedOffset = FixedOffset::east_opt(8 * 3600).expect("less than a day");
 
 /// Which figures are asked for. Without `to`, those up to the end of the bucket that has begun; without `from`, those of
 /// the seven days before `to`.
@@ -83,7 +81,7 @@ struct PackageFiguresBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct BucketBody {
-    start: DateTime<FixedOffset>,
+    start: DateTime<Utc>,
     #[serde(flatten)]
     figures: FiguresBody,
 }
@@ -125,10 +123,7 @@ impl StatisticsBody {
             let package_id = shared::packages::PackageId::get(package_id);
             PackageFiguresBody { package_id, package_name, figures: figures.into() }
         };
-        let bucket = |(start, figures): (DateTime<Utc>, Figures)| BucketBody {
-            start: start.with_timezone(&SHANGHAI),
-            figures: figures.into(),
-        };
+        let bucket = |(start, figures): (DateTime<Utc>, Figures)| BucketBody { start, figures: figures.into() };
         Self {
             from: span.from(),
             to: span.to(),

@@ -9,7 +9,7 @@ use shared::orders::{
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 use std::cell::Cell;
 
-/// Orders of all states and of a few users, thirty to the minute, three of each instant.
+/// Orders of all states and of many users, one of whom buys a lot; thirty to the minute, three of each instant.
 async fn make_orders(db: &PgPool, count: i32) {
     sqlx::query("insert into payment_packages (name, amount, points) values ('p', 100, 100)")
         .execute(db)
@@ -18,7 +18,7 @@ async fn make_orders(db: &PgPool, count: i32) {
     sqlx::query(
         "insert into payment_orders (order_no, user_id, package_id, package_name, amount, points, bonus_points,
              payment_method, payment_status, transaction_id, refunded_amount, paid_at, expired_at, created_at)
-         select 'ORDER' || md5(n::text)::char(20), case when n % 3 = 0 then 'whale' else 'user' || n % 1000 end, 1, 'p', 100,
+         select 'ORDER' || md5(n::text)::char(20), case when n % 37 = 0 then 'whale' else 'user' || n % 1000 end, 1, 'p', 100,
              100, 5, 'wechat_native', status, case when is_paid then 'T' || n end,
              case status when 'refunded' then 100 when 'partially_refunded' then 1 else 0 end,
              case when is_paid then at end, date_trunc('second', at), at
@@ -47,8 +47,8 @@ fn at(text: &str) -> DateTime<Utc> {
 fn filters() -> Vec<(Filter, &'static str)> {
     let whale = || Some("whale".parse().expect("a user id"));
     let paid = Some(PaymentStatus::Paid);
-    let rare = Some(PaymentStatus::Refunded);
-    let (from, to) = (Some(at("2026-01-01T00:05:00Z")), Some(at("2026-01-01T08:30:00+08:00")));
+    let (expired, rare) = (Some(PaymentStatus::Expired), Some(PaymentStatus::Refunded));
+    let (from, to) = (Some(at("2026-01-01T00:05:00Z")), Some(at("2026-01-01T08:45:00+08:00")));
     let all = Filter::default;
     vec![
         (all(), "true"),
@@ -56,16 +56,16 @@ fn filters() -> Vec<(Filter, &'static str)> {
         (Filter { status: rare, ..all() }, "payment_status = 'refunded'"),
         (Filter { user_id: whale(), ..all() }, "user_id = 'whale'"),
         (Filter { user_id: whale(), status: paid, ..all() }, "user_id = 'whale' and payment_status = 'paid'"),
-        (Filter { user_id: whale(), status: rare, ..all() }, "user_id = 'whale' and payment_status = 'refunded'"),
+        (Filter { user_id: whale(), status: expired, ..all() }, "user_id = 'whale' and payment_status = 'expired'"),
         (Filter { from, ..all() }, "created_at >= '2026-01-01T00:05:00Z'"),
-        (Filter { to, ..all() }, "created_at < '2026-01-01T00:30:00Z'"),
+        (Filter { to, ..all() }, "created_at < '2026-01-01T00:45:00Z'"),
         (
             Filter { from, to, status: paid, ..all() },
-            "created_at >= '2026-01-01T00:05:00Z' and created_at < '2026-01-01T00:30:00Z' and payment_status = 'paid'",
+            "created_at >= '2026-01-01T00:05:00Z' and created_at < '2026-01-01T00:45:00Z' and payment_status = 'paid'",
         ),
         (
             Filter { from, to, user_id: whale(), ..all() },
-            "created_at >= '2026-01-01T00:05:00Z' and created_at < '2026-01-01T00:30:00Z' and user_id = 'whale'",
+            "created_at >= '2026-01-01T00:05:00Z' and created_at < '2026-01-01T00:45:00Z' and user_id = 'whale'",
         ),
     ]
 }

@@ -388,8 +388,8 @@ async fn a_user_has_five_open_orders_and_no_more_however_fast_they_are_asked_for
 
     let order_no = made[0].1["orderNo"].as_str().expect("a number");
     assert_eq!(cancel(&system, order_no, "alice").await.0, 200);
-    assert_eq!(create(&system, "alice", "one more", &packages["items"][0]).await.0, 201, "an ended order makes room");
-    assert_eq!(create(&system, "alice", "two more", &packages["items"][0]).await.0, 429);
+    assert_eq!(create(&system, "alice", "one-more", &packages["items"][0]).await.0, 201, "an ended order makes room");
+    assert_eq!(create(&system, "alice", "two-more", &packages["items"][0]).await.0, 429);
     assert_eq!(create(&system, "bob", "key", &packages["items"][0]).await.0, 201, "others have their own five");
     system.finish().await;
 }

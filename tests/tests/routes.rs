@@ -16,7 +16,8 @@ async fn answer(system: &System, method: &Method, path: &str, token: Option<&str
     }
     let answer = request.send().await.expect("an answer");
     let status = answer.status().as_u16();
-    let is_problem = answer.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/problem+json");
+    let is_problem =
+        answer.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/problem+json");
     // A stream of events has no end: its status is enough.
     let code = if is_problem { answer.json::<Value>().await.expect("JSON")["code"].clone() } else { Value::Null };
     code.as_str().map_or_else(|| status.to_string(), |code| format!("{status} {code}"))
@@ -44,7 +45,9 @@ async fn who_gets_what() {
         for name in operations.as_object().expect("operations").keys() {
             let method: Method = name.to_uppercase().parse().expect("a method");
             let body = match (&method, path.as_str()) {
-                (&Method::POST, "/api/payment/orders") => Some(json!({"packageId": package, "paymentMethod": "wechat_native"})),
+                (&Method::POST, "/api/payment/orders") => {
+                    Some(json!({"packageId": package, "paymentMethod": "wechat_native"}))
+                }
                 (&Method::POST, "/api/payment/admin/packages") => Some(json!({"name": "p", "amount": 1, "points": 1})),
                 (&Method::PATCH, _) => Some(json!({"sortOrder": 1})),
                 _ => None,

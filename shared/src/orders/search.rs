@@ -62,7 +62,7 @@ struct Window<'a> {
     statuses: Vec<&'static str>,
     from: Option<DateTime<Utc>>,
     /// Where it ends, exclusive: at the page before, or else at the filter's `to`. One bound and not two, because
-    /// PostgreSQL begins to read at only one of them, and filters by the other.
+    /// PostgreSQL would begin to read at one of them, whichever it likes, and filter by the other.
     before: Option<DateTime<Utc>>,
     /// No number is smaller than none: `(to, '')` excludes all that was made at `to`.
     before_no: &'a str,
