@@ -6,6 +6,7 @@ use shared::{
     checkout::budget::Budget,
     config::{self, Env, Faults, LimitsConfig, ProcessConfig},
     health::Needs,
+    metrics::Metrics,
     orders::OrderNo,
     queue::Announcer,
     token::TokenKey,
@@ -44,6 +45,8 @@ pub struct App {
     pub announcer: Announcer,
     /// For `/readyz`.
     pub needs: Needs,
+    /// For `/metrics`.
+    pub metrics: Metrics,
 }
 
 impl App {

@@ -1,7 +1,11 @@
-//! Whether this process is alive, and whether it can serve.
+//! Whether this process is alive, whether it can serve, and what it has counted.
 
 use crate::{app::App, extract::Json, openapi::ReadinessBody};
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
 use shared::health::Readiness;
 use std::sync::Arc;
 
@@ -20,4 +24,11 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
     let readiness = app.needs.check().await;
     (if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
+}
+
+/// `GET /metrics`
+#[utoipa::path(get, summary = "What was counted", path = "/metrics", tag = "operation",
+    responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain")))]
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.page())
 }

@@ -36,6 +36,7 @@ use shared::{
     config::{self, load_or_exit},
     db,
     health::Needs,
+    metrics::Metrics,
     process::{self, Parts},
     queue::{self, Announcer, Link, Publisher},
     telemetry,
@@ -61,7 +62,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    let stop = process::stop_signal()?;
+    let (stop, metrics) = (process::stop_signal()?, Metrics::install()?);
     let config::ProcessConfig { database, broker, shutdown_grace, .. } = config.process;
     // Of their own, so that no request can keep a callback from being stored.
     let intake_db = db::pool(&database, "recharge intake", intake::CONNECTIONS);
@@ -114,6 +115,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         live,
         announcer,
         needs,
+        metrics,
     });
     serving.spawn("keeping the limits", Limits::upkeep(Arc::clone(&app), stop.clone()));
     let listener = TcpListener::bind(config.listen)

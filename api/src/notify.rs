@@ -14,7 +14,7 @@ use axum::{
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::{
-    clock,
+    clock, metrics,
     notify::{Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType},
     wechat::{notification::notify_type, signature::Signed},
 };
@@ -106,7 +106,9 @@ async fn in_time(
     request: Request,
 ) -> Result<Answer, StatusCode> {
     let received = tokio::time::timeout(ANSWER_DEADLINE, receive(app, by_route, sender, request));
-    received.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE))
+    let answer = received.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE));
+    metrics::callback_answered(answer.as_ref().err().copied().unwrap_or(StatusCode::OK).as_u16());
+    answer
 }
 
 /// Both routes take both families of events; `by_route` only names one whose event is unknown.

@@ -47,6 +47,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(notify::refund))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
 }
 
 /// A bug of ours must cost one answer, not the process.

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod health;
+pub mod metrics;
 pub mod process;
 pub mod queue;
 pub mod telemetry;

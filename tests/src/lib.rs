@@ -15,5 +15,5 @@ pub use caller::Caller;
 pub use events::{Event, EventStream};
 pub use process::{Process, binary};
 pub use proxy::Proxy;
-pub use system::{Builder, SOON, System, database_url, ops};
+pub use system::{Builder, JWT_SECRET, SOON, System, database_url, ops, simulator_keys};
 pub use wait::eventually;

@@ -160,7 +160,10 @@ async fn proxied(url: &str, default_port: u16) -> (String, Proxy) {
 }
 
 /// The simulator's keys, made once for all tests of this build.
-fn simulator_keys() -> PathBuf {
+///
+/// # Panics
+/// When they cannot be made.
+pub fn simulator_keys() -> PathBuf {
     static KEYS: OnceLock<PathBuf> = OnceLock::new();
     KEYS.get_or_init(|| {
         let folder = binary("simulator").with_file_name("simulator-keys");

@@ -1,8 +1,9 @@
 //! The REST contract: who may ask what, and what a refusal looks like.
 
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
-use system_tests::{Builder, System, ops};
+use system_tests::{Builder, JWT_SECRET, System, ops, simulator_keys};
 
 async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let answer = request.send().await.expect("an answer");
@@ -107,6 +108,29 @@ async fn a_path_that_leads_nowhere_is_not_found() {
     system.finish().await;
 }
 
+/// Each is wrong in one way only.
+fn tokens_that_prove_nothing() -> Vec<String> {
+    let hs256 = |claims: &Value, secret: &str| {
+        encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(secret.as_bytes())).expect("a token")
+    };
+    let sound = json!({"sub": "alice", "exp": 9_999_999_999_i64});
+    let rsa = std::fs::read(simulator_keys().join("apiclient_key.pem")).expect("a key");
+    let rsa = EncodingKey::from_rsa_pem(&rsa).expect("a key");
+    let public = std::fs::read_to_string(simulator_keys().join("pub_key.pem")).expect("a key");
+    assert_eq!(hs256(&sound, JWT_SECRET).split('.').count(), 3);
+    vec![
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.".into(),
+        encode(&Header::new(Algorithm::RS256), &sound, &rsa).expect("a token"),
+        // Signed with a public key as if it were a secret.
+        hs256(&sound, &public),
+        hs256(&sound, "another secret, of more than 32 bytes as well"),
+        hs256(&json!({"sub": "alice"}), JWT_SECRET),
+        hs256(&json!({"exp": 9_999_999_999_i64}), JWT_SECRET),
+        hs256(&json!({"sub": "x".repeat(65), "exp": 9_999_999_999_i64}), JWT_SECRET),
+        hs256(&json!({"sub": "alice", "role": "root", "exp": 9_999_999_999_i64}), JWT_SECRET),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_owner_and_admins_see_an_order() {
     let system = Builder::default().start().await;
@@ -126,13 +150,9 @@ async fn only_the_owner_and_admins_see_an_order() {
     })
     .await;
     let mut bodies = Vec::new();
-    for token in [
-        "",
-        "x",
-        &expired,
-        &admin[..admin.len() - 2],
-        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.",
-    ] {
+    let mut tokens = vec![String::new(), "x".into(), expired.clone(), admin[..admin.len() - 2].to_owned()];
+    tokens.extend(tokens_that_prove_nothing());
+    for token in &tokens {
         let (status, mut json) = answer(get(token)).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{token}");
         json["requestId"] = Value::Null;

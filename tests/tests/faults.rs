@@ -107,7 +107,7 @@ async fn a_second_payment_of_one_order_waits_for_an_operator() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_money_is_honoured() {
-    let system = Builder::default().start().await;
+    let mut system = Builder::default().start().await;
     for status in ["cancelled", "expired", "failed"] {
         let order = system.order(status, 0).await;
         let order_no = order["orderNo"].as_str().expect("a number");
@@ -122,6 +122,13 @@ async fn late_money_is_honoured() {
     }
     system.wait_for_log(&[("processed", 3)]).await;
     assert_eq!(system.count("select count(*) from payment_orders where payment_status = 'paid'").await, 3);
+    let url = format!("http://{}/metrics", system.workers[0].listening().await);
+    let page = system.http.get(url).send().await.expect("an answer").text().await.expect("a page");
+    assert!(page.contains("recharge_late_payments_total 3"), "{page}");
+    assert!(page.contains("recharge_notifications_total{status=\"processed\"} 3"), "{page}");
+    assert_eq!(system.workers[0].log().matches("late money").count(), 3);
+    let page = system.http.get(system.url("/metrics")).send().await.expect("an answer").text().await.expect("a page");
+    assert!(page.contains("recharge_callbacks_total{status=\"200\"} 3"), "{page}");
     system.finish().await;
 }
 

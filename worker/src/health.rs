@@ -1,4 +1,4 @@
-//! Whether this process is alive, and whether it can work.
+//! Whether this process is alive, whether it can work, and what it has counted.
 
 use axum::{
     Router,
@@ -7,11 +7,16 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use shared::health::Needs;
+use shared::{health::Needs, metrics::Metrics};
 
-/// `/healthz` and `/readyz`.
-pub fn router(needs: Needs) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz)).with_state(needs)
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn router(needs: Needs, metrics: Metrics) -> Router {
+    let page = async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.page());
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(page))
+        .with_state(needs)
 }
 
 async fn readyz(State(needs): State<Needs>) -> impl IntoResponse {

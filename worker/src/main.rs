@@ -14,6 +14,7 @@ use shared::{
     config::{self, Env, Faults, ProcessConfig, load_or_exit},
     db,
     health::Needs,
+    metrics::Metrics,
     process::{self, Parts},
     queue::{Announcer, Link},
     telemetry,
@@ -71,7 +72,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    let stop = process::stop_signal()?;
+    let (stop, metrics) = (process::stop_signal()?, Metrics::install()?);
     let config::ProcessConfig { database, broker, shutdown_grace, .. } = config.process;
     let db = db::pool(&database, "recharge worker", database.max_connections);
     tokio::select! {
@@ -114,7 +115,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {} (WORKER_LISTEN)", config.listen))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
     let until = stop.clone().cancelled_owned();
-    let server = axum::serve(listener, health::router(needs)).with_graceful_shutdown(until);
+    let server = axum::serve(listener, health::router(needs, metrics)).with_graceful_shutdown(until);
     working.spawn("health", server.into_future());
 
     stop.cancelled().await;

@@ -3,16 +3,19 @@
 
 use futures_util::future::join_all;
 use shared::{
-    db,
+    db, metrics,
     notify::{Claimed, Closing, Fault, NotifyId, Outcome, ProcessStatus, sql},
-    orders::{OrderNo, PaymentStatus},
-    payments::{Decision, Settlement, apply::apply},
+    orders::OrderNo,
+    payments::{
+        Decision, Settlement,
+        apply::{apply, report_late},
+    },
     queue::Announcer,
     wechat::{Client, Opener, notification::Opened},
 };
 use sqlx::{Connection, PgConnection, PgPool, error::DatabaseError};
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -223,20 +226,11 @@ fn settled(decisions: &[Decision]) -> impl Iterator<Item = &Settlement> {
     })
 }
 
-/// Money for an order that was given up: honoured, and worth a look.
-fn report_late(decisions: &[Decision]) {
-    for Settlement { order_no, from, .. } in settled(decisions) {
-        if *from != PaymentStatus::Pending {
-            tracing::warn!(order.no = %order_no, "late money: order {order_no} was {from:?} and is paid now");
-        }
-    }
-}
-
 /// One line for the set, and one for each row that a person may want to look at.
 fn report(closings: &[Closing]) {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: HashMap<ProcessStatus, u64> = HashMap::new();
     for Closing { id, order_no, outcome } in closings {
-        *counts.entry(outcome.status().as_str()).or_default() += 1;
+        *counts.entry(outcome.status()).or_default() += 1;
         let order = order_no.as_ref().map_or("unknown", OrderNo::as_str);
         match outcome {
             Outcome::Processed | Outcome::Duplicate => {}
@@ -252,7 +246,10 @@ fn report(closings: &[Closing]) {
             }
         }
     }
-    let of = |status: ProcessStatus| counts.get(status.as_str()).copied().unwrap_or(0);
+    for (status, count) in &counts {
+        metrics::notifications_closed(*status, *count);
+    }
+    let of = |status: ProcessStatus| counts.get(&status).copied().unwrap_or(0);
     tracing::info!(
         processed = of(ProcessStatus::Processed),
         duplicate = of(ProcessStatus::Duplicate),

@@ -4,7 +4,10 @@
 use crate::{
     notify::Fault,
     orders::{Order, OrderEvent, OrderNo, sql},
-    payments::{Decision, apply::apply},
+    payments::{
+        Decision,
+        apply::{apply, report_late},
+    },
     wechat::{Client, Error, TradeState},
 };
 use sqlx::PgPool;
@@ -58,9 +61,10 @@ pub async fn ask(db: &PgPool, wechat: &Client, order_no: &OrderNo) -> Result<Tru
     }
     let payment = wechat.payment(&transaction).map_err(AskError::Misfit)?;
     let mut tx = db.begin().await?;
-    let decision = apply(&mut tx, &[&payment]).await?.pop();
+    let mut decisions = apply(&mut tx, &[&payment]).await?;
     tx.commit().await?;
-    match decision {
+    report_late(&decisions);
+    match decisions.pop() {
         Some(Decision::Settle(settlement)) => {
             tracing::info!(order.no = %order_no, "order {order_no} was {:?} and is paid, as WeChat Pay says", settlement.from);
             Ok(Truth::Paid)

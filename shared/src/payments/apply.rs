@@ -1,6 +1,7 @@
 //! The transaction around the decision: lock, decide, write. Nothing else in the service moves money or points.
 
-use super::{Decision, Payment, decide_set, sql};
+use super::{Decision, Payment, Settlement, decide_set, sql};
+use crate::{metrics, orders::PaymentStatus};
 use sqlx::PgTransaction;
 use std::collections::BTreeMap;
 
@@ -32,4 +33,17 @@ pub async fn apply(tx: &mut PgTransaction<'_>, payments: &[&Payment]) -> sqlx::R
         sql::settle(tx, &settlements).await?;
     }
     Ok(decisions)
+}
+
+/// Says of money that came for an order which had been given up: it was honoured, and is worth a look. To be called after
+/// the commit.
+pub fn report_late(decisions: &[Decision]) {
+    for decision in decisions {
+        if let Decision::Settle(Settlement { order_no, from, .. }) = decision
+            && *from != PaymentStatus::Pending
+        {
+            metrics::late_payment();
+            tracing::warn!(order.no = %order_no, "late money: order {order_no} was {from:?} and is paid now");
+        }
+    }
 }
