@@ -5,7 +5,7 @@ use crate::{
     app::App,
     body::{self, BodyError},
     client_address::ClientAddress,
-    openapi::CallbackAnswer,
+    openapi::{CallbackHeaders, ForWechatPay},
 };
 use axum::{
     extract::{Request, State},
@@ -55,45 +55,15 @@ impl IntoResponse for Answer {
 }
 
 /// `POST /api/payment/notify/wechat`
-#[utoipa::path(post, summary = "Payment callback", path = "/api/payment/notify/wechat", tag = "WeChat Pay",
-    params(
-        ("Wechatpay-Timestamp" = String, Header, description = "Unix seconds, at most five minutes off"),
-        ("Wechatpay-Nonce" = String, Header, description = "Random text"),
-        ("Wechatpay-Signature" = String, Header, description = "Standard base64"),
-        ("Wechatpay-Serial" = String, Header, description = "Names the key that signed"),
-    ),
-    request_body(content = serde_json::Value, description = "The notification, at most 64 KiB; both routes take both families of events"),
-    responses(
-        (status = 200, description = "Committed to the notify log, and nothing else", body = CallbackAnswer),
-        (status = 400, description = "A header is missing, or the body is not JSON", body = CallbackAnswer),
-        (status = 401, description = "Not signed by WeChat Pay just now", body = CallbackAnswer),
-        (status = 408, description = "The body did not come in time", body = CallbackAnswer),
-        (status = 413, description = "Over 64 KiB", body = CallbackAnswer),
-        (status = 429, description = "Over the limit", body = CallbackAnswer),
-        (status = 503, description = "Not stored, or signed by a key that is not known here: send it again", body = CallbackAnswer),
-    ))]
+#[utoipa::path(post, summary = "Payment callback", path = "/api/payment/notify/wechat", tag = "WeChat Pay", params(CallbackHeaders),
+    request_body(content = serde_json::Value, description = "The notification, at most 64 KiB"), responses(ForWechatPay))]
 pub async fn payment(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answer {
     in_time(&app, NotifyType::Payment, sender, request).await.unwrap_or_else(Answer::Refused)
 }
 
 /// `POST /api/payment/notify/wechat/refund`
-#[utoipa::path(post, summary = "Refund callback", path = "/api/payment/notify/wechat/refund", tag = "WeChat Pay",
-    params(
-        ("Wechatpay-Timestamp" = String, Header, description = "Unix seconds, at most five minutes off"),
-        ("Wechatpay-Nonce" = String, Header, description = "Random text"),
-        ("Wechatpay-Signature" = String, Header, description = "Standard base64"),
-        ("Wechatpay-Serial" = String, Header, description = "Names the key that signed"),
-    ),
-    request_body(content = serde_json::Value, description = "The notification, at most 64 KiB; both routes take both families of events"),
-    responses(
-        (status = 200, description = "Committed to the notify log, and nothing else", body = CallbackAnswer),
-        (status = 400, description = "A header is missing, or the body is not JSON", body = CallbackAnswer),
-        (status = 401, description = "Not signed by WeChat Pay just now", body = CallbackAnswer),
-        (status = 408, description = "The body did not come in time", body = CallbackAnswer),
-        (status = 413, description = "Over 64 KiB", body = CallbackAnswer),
-        (status = 429, description = "Over the limit", body = CallbackAnswer),
-        (status = 503, description = "Not stored, or signed by a key that is not known here: send it again", body = CallbackAnswer),
-    ))]
+#[utoipa::path(post, summary = "Refund callback", path = "/api/payment/notify/wechat/refund", tag = "WeChat Pay", params(CallbackHeaders),
+    request_body(content = serde_json::Value, description = "The notification, at most 64 KiB"), responses(ForWechatPay))]
 pub async fn refund(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answer {
     in_time(&app, NotifyType::Refund, sender, request).await.unwrap_or_else(Answer::Refused)
 }

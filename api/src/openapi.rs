@@ -147,6 +147,52 @@ pub struct CallbackAnswer {
     message: String,
 }
 
+/// What WeChat Pay signs with.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub struct CallbackHeaders {
+    /// Unix seconds, at most five minutes off.
+    #[param(rename = "Wechatpay-Timestamp", example = "1795000000")]
+    timestamp: String,
+    /// Random text.
+    #[param(rename = "Wechatpay-Nonce")]
+    nonce: String,
+    /// Standard base64.
+    #[param(rename = "Wechatpay-Signature")]
+    signature: String,
+    /// Names the key that signed.
+    #[param(rename = "Wechatpay-Serial")]
+    serial: String,
+}
+
+/// All that WeChat Pay may hear.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub enum ForWechatPay {
+    /// Committed to the notify log, and nothing else.
+    #[response(status = 200)]
+    Stored(#[to_schema] CallbackAnswer),
+    /// A header is missing, or the body is not JSON.
+    #[response(status = 400)]
+    Malformed(#[to_schema] CallbackAnswer),
+    /// Not signed by WeChat Pay just now.
+    #[response(status = 401)]
+    Unsigned(#[to_schema] CallbackAnswer),
+    /// The body did not come in time.
+    #[response(status = 408)]
+    TooSlow(#[to_schema] CallbackAnswer),
+    /// Over 64 KiB.
+    #[response(status = 413)]
+    TooLarge(#[to_schema] CallbackAnswer),
+    /// Over the limit.
+    #[response(status = 429)]
+    TooMany(#[to_schema] CallbackAnswer),
+    /// Not stored, or signed by a key that is not known here: send it again.
+    #[response(status = 503)]
+    NotStored(#[to_schema] CallbackAnswer),
+}
+
 /// What a process needs, each `up`, `down` or `unused`.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "read by the derive alone")]

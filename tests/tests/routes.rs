@@ -52,12 +52,11 @@ async fn who_gets_what() {
                 (&Method::PATCH, _) => Some(json!({"sortOrder": 1})),
                 _ => None,
             };
-            let mut line = format!("{method} {path}");
+            lines.push(format!("{method} {path}"));
             for (who, token) in &callers {
                 let answer = answer(&system, &method, &concrete, token.as_deref(), body.as_ref()).await;
-                line.push_str(&format!("\n    {who}: {answer}"));
+                lines.push(format!("    {who}: {answer}"));
             }
-            lines.push(line);
         }
     }
     insta::assert_snapshot!(lines.join("\n"));
