@@ -67,8 +67,8 @@ pub fn limits(env: &mut Env) -> Option<LimitsConfig> {
     let a_second = "requests in a second, 0 to 1000000; 0 is no limit";
     let mut budget =
         |name, expects, default| env.number_or(name, expects, default, 0..=MAX_BUDGET).map(NonZeroU32::new);
-    let create_per_user = budget("RATE_LIMIT_CREATE_PER_USER", a_minute, 60);
-    let create_per_ip = budget("RATE_LIMIT_CREATE_PER_IP", a_minute, 600);
+    let create_per_user = budget("RATE_LIMIT_CREATE_PER_USER", a_minute, 300);
+    let create_per_ip = budget("RATE_LIMIT_CREATE_PER_IP", a_minute, 6_000);
     let read_per_user = budget("RATE_LIMIT_READ_PER_USER", a_second, 100);
     let read_per_ip = budget("RATE_LIMIT_READ_PER_IP", a_second, 1_000);
     let callback_per_ip = budget("RATE_LIMIT_CALLBACK_PER_IP", a_second, 0);
@@ -124,7 +124,7 @@ mod tests {
     fn zero_is_no_limit() {
         let read = |env: &mut Env| limits(env).expect("sound");
         let defaults = read(&mut Env::of([]));
-        assert_eq!(defaults.create_per_user, NonZeroU32::new(60));
+        assert_eq!(defaults.create_per_user, NonZeroU32::new(300));
         assert_eq!(defaults.callback_per_ip, None);
         let off = read(&mut Env::of([("RATE_LIMIT_CREATE_PER_USER", "0"), ("MAX_PENDING_ORDERS", "0")]));
         assert_eq!((off.create_per_user, off.max_pending_orders), (None, None));
