@@ -1,23 +1,15 @@
 //! One whole installation, for one test.
 
-use crate::{Callback, Process, Proxy, eventually, process::binary};
-use lapin::{
-    Connection, ConnectionProperties,
-    options::{ExchangeDeleteOptions, QueueDeleteOptions},
+use crate::{
+    Callback, Process, Proxy,
+    books::BOOKS,
+    eventually,
+    servers::{amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, simulator_keys},
 };
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row, postgres::PgPoolOptions};
-use std::{
-    collections::BTreeMap,
-    env::temp_dir,
-    fs,
-    net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
-    process::Command,
-    sync::OnceLock,
-    time::Duration,
-};
+use sqlx::{PgPool, Row, postgres::PgPoolOptions};
+use std::{collections::BTreeMap, env::temp_dir, fs, net::SocketAddr, time::Duration};
 use uuid::Uuid;
 
 /// Signs the tests' tokens.
@@ -126,71 +118,6 @@ pub struct System {
     balancer: Proxy,
     simulator_address: SocketAddr,
     database: String,
-}
-
-fn env_or(name: &str, default: &str) -> String {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
-}
-
-/// The server's URL with another database in it.
-pub fn database_url(database: &str) -> String {
-    let url = env_or("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
-    let (base, query) = url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
-    let start = base.find("://").expect("a URL") + 3;
-    let host_end = base[start..].find('/').map_or(base.len(), |at| start + at);
-    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    format!("{}/{database}{query}", &base[..host_end])
-}
-
-fn amqp_url() -> String {
-    env_or("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
-}
-
-/// Puts a proxy before the server that the URL names; answers the URL of the proxy.
-async fn proxied(url: &str, default_port: u16) -> (String, Proxy) {
-    let start = url.find("://").expect("a URL") + 3;
-    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
-    let authority = &url[start..end];
-    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
-    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{default_port}") };
-    let backend = host.to_socket_addrs().expect("a host").find(SocketAddr::is_ipv4).expect("an IPv4 address");
-    let proxy = Proxy::start(vec![backend]).await;
-    let at = if user.is_empty() { "" } else { "@" };
-    (format!("{}{user}{at}{}{}", &url[..start], proxy.address(), &url[end..]), proxy)
-}
-
-/// The simulator's keys, made once for all tests of this build.
-///
-/// # Panics
-/// When they cannot be made.
-pub fn simulator_keys() -> PathBuf {
-    static KEYS: OnceLock<PathBuf> = OnceLock::new();
-    KEYS.get_or_init(|| {
-        let folder = binary("simulator").with_file_name("simulator-keys");
-        if !folder.join("apiclient_key.pem").exists() {
-            // Several test binaries may come here at once: the first to rename wins.
-            let mine = folder.with_extension(Uuid::now_v7().to_string());
-            let made = Command::new(binary("simulator")).args(["init", "--data-dir"]).arg(&mine).output();
-            let made = made.expect("the simulator starts");
-            assert!(made.status.success(), "simulator init: {}", String::from_utf8_lossy(&made.stderr));
-            if fs::rename(&mine, &folder).is_err() {
-                let _ = fs::remove_dir_all(&mine);
-            }
-        }
-        folder
-    })
-    .clone()
-}
-
-/// Runs `ops` to its end; answers what it printed.
-///
-/// # Panics
-/// When it fails.
-pub fn ops(env: &BTreeMap<String, String>, arguments: &[&str]) -> String {
-    let output = Command::new(binary("ops")).args(arguments).env_clear().envs(env).current_dir(temp_dir()).output();
-    let output = output.expect("ops starts");
-    assert!(output.status.success(), "ops {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
 impl System {
@@ -493,98 +420,16 @@ impl System {
     /// # Panics
     /// When something does not add up, or PostgreSQL saw a deadlock.
     pub async fn finish(self) {
-        for (what, sql) in [
-            (
-                "a paid order without exactly one credit",
-                "select count(*) from payment_orders o where o.paid_at is not null and 1 <>
-                     (select count(*) from point_entries e where e.order_no = o.order_no and e.kind = 'recharge'
-                        and e.user_id = o.user_id and e.delta = o.points + o.bonus_points and e.bonus_delta = o.bonus_points)",
-            ),
-            (
-                "a credit for an order that is not paid",
-                "select count(*) from point_entries e join payment_orders o using (order_no)
-                 where e.kind = 'recharge' and o.paid_at is null",
-            ),
-            (
-                "a balance that is not the sum of its entries",
-                "select count(*) from point_accounts a
-                 where balance <> (select coalesce(sum(delta), 0) from point_entries e where e.user_id = a.user_id)",
-            ),
-            (
-                "an entry whose balance is not the one before it and its own",
-                "select count(*) from (select balance_after, sum(delta) over (partition by user_id order by id) as running
-                    from point_entries) e where balance_after <> running",
-            ),
-            (
-                "a row without its body",
-                "select count(*) from payment_notify_logs l full join payment_notify_bodies b using (id)
-                 where l.id is null or b.id is null",
-            ),
-            (
-                "an hour's figures that are not those of its orders, payments and refunds",
-                "with counted as (
-                     select date_bin('1 hour', at, 'epoch') as hour, package_id, sum(orders) as orders, sum(paid) as paid,
-                         sum(amount) as amount, sum(points) as points, sum(refunded) as refunded
-                     from (
-                         select created_at as at, package_id, 1 as orders, 0 as paid, 0 as amount, 0 as points, 0 as refunded
-                         from payment_orders
-                         union all
-                         select paid_at, package_id, 0, 1, amount, points + bonus_points, 0 from payment_orders
-                         where paid_at is not null
-                         union all
-                         select r.completed_at, package_id, 0, 0, 0, 0, r.amount
-                         from payment_refunds r join payment_orders using (order_no) where r.status = 'success'
-                     ) as events group by 1, 2
-                 ), kept as (
-                     select hour, package_id, sum(orders) as orders, sum(paid_orders) as paid, sum(paid_amount) as amount,
-                         sum(points) as points, sum(refunded_amount) as refunded
-                     from (table payment_statistics union all table payment_statistics_deltas) as figures group by 1, 2
-                 )
-                 select count(*) from counted c full join kept k using (hour, package_id)
-                 where (coalesce(c.orders, 0), coalesce(c.paid, 0), coalesce(c.amount, 0), coalesce(c.points, 0),
-                        coalesce(c.refunded, 0))
-                   <> (coalesce(k.orders, 0), coalesce(k.paid, 0), coalesce(k.amount, 0), coalesce(k.points, 0),
-                        coalesce(k.refunded, 0))",
-            ),
-            (
-                "a deadlock",
-                "select deadlocks from pg_stat_database where datname = current_database()",
-            ),
-        ] {
+        for (what, sql) in BOOKS {
             assert_eq!(self.count(sql).await, 0, "the books: {what}");
         }
         let Self { apis, workers, simulator, db, database, rabbitmq, .. } = self;
         let had_broker = rabbitmq.is_some();
         drop((apis, workers, simulator, rabbitmq));
         db.close().await;
-        Self::drop_database(&database).await;
+        drop_database(&database).await;
         if had_broker {
             drop_queues(&database).await;
         }
     }
-
-    /// Drops a test's database.
-    ///
-    /// # Panics
-    /// When that fails.
-    pub async fn drop_database(database: &str) {
-        let mut server = PgConnection::connect(&database_url("postgres")).await.expect("the server");
-        let sql = AssertSqlSafe(format!("drop database {database} with (force)"));
-        sqlx::query(sql).execute(&mut server).await.expect("it is the test's own");
-    }
-}
-
-/// Deletes the queues under a test's prefix.
-async fn drop_queues(prefix: &str) {
-    let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.expect("the broker");
-    let channel = connection.create_channel().await.expect("the broker");
-    for queue in ["notify", "notify.dead"] {
-        let name = format!("{prefix}.{queue}");
-        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is the test's own");
-    }
-    let events = format!("{prefix}.events");
-    channel
-        .exchange_delete(events.as_str().into(), ExchangeDeleteOptions::default())
-        .await
-        .expect("it is the test's own");
 }

@@ -1,7 +1,7 @@
 //! Starting, refusing to start, and stopping.
 
 use std::{collections::BTreeMap, time::Duration};
-use system_tests::{Builder, Process, SOON, System, binary, database_url, ops};
+use system_tests::{Builder, Process, SOON, binary, database_url, drop_database, ops};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_is_told_whole_a_line_each_and_without_values() {
@@ -56,7 +56,7 @@ async fn several_may_migrate_at_once() {
     }
     assert_eq!(ops(&env, &["seed"]), "4 sample packages added");
     assert_eq!(ops(&env, &["seed"]), "there are packages already; nothing was added");
-    System::drop_database(&database).await;
+    drop_database(&database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
