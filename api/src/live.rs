@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Streams that one instance holds open, at about 20 KiB each.
+/// Streams that one instance holds open, at about 22 KiB each.
 const MAX_STREAMS: usize = 20_000;
 /// Streams that one user may have open on one instance.
 const MAX_STREAMS_PER_USER: usize = 20;
