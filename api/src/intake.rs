@@ -7,7 +7,7 @@ use shared::{
     db,
     notify::{NewNotify, NotifyId, sql},
     process::Parts,
-    queue::Publisher,
+    queue::{Line, Publisher},
 };
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
@@ -30,8 +30,6 @@ const ROW_BYTES: usize = 1_024;
 const STORE_TIMEOUT: Duration = Duration::from_secs(4);
 /// For one insert. A database that is stuck must not hold the writers.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(4);
-/// When the rescue loop takes over what the broker should have delivered.
-const RESCUE_AFTER: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
 
 /// The callback is not in the log; WeChat Pay must send it again.
 #[derive(Debug, PartialEq, Eq)]
@@ -144,9 +142,8 @@ impl Writer {
     }
 
     async fn insert(&self, rows: &[&NewNotify]) -> sqlx::Result<()> {
-        let rescue_after = if self.publisher.is_some() { RESCUE_AFTER } else { chrono::TimeDelta::zero() };
         let mut connection = self.db.acquire().await?;
-        let inserted = tokio::time::timeout(WRITE_TIMEOUT, sql::insert(&mut *connection, rows, rescue_after)).await;
+        let inserted = tokio::time::timeout(WRITE_TIMEOUT, sql::insert(&mut *connection, rows)).await;
         let inserted = inserted.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         if inserted.as_ref().is_err_and(db::is_outage) {
             // It may be half-way through a statement, or its server gone without a word: not to be used again.
@@ -157,10 +154,8 @@ impl Writer {
 
     fn publish(&self, rows: &[&NewNotify]) {
         let ids: Vec<NotifyId> = rows.iter().filter(|row| row.rejected.is_none()).map(|row| row.id).collect();
-        if let Some(publisher) = &self.publisher
-            && !ids.is_empty()
-        {
-            publisher.publish(ids);
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(Line::Notify, &ids);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What is counted, for Prometheus. Labels come from closed sets, so that no caller can make the series grow.
 
 use crate::notify::ProcessStatus;
-use metrics::{counter, describe_counter};
+use metrics::{counter, describe_counter, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 const CALLBACKS: &str = "recharge_callbacks_total";
 const NOTIFICATIONS: &str = "recharge_notifications_total";
+const CREDITED_SECONDS: &str = "recharge_credited_seconds";
+const BROKER_GAVE_UP: &str = "recharge_broker_gave_up_total";
 const LATE_PAYMENTS: &str = "recharge_late_payments_total";
 
 /// The page that Prometheus reads.
@@ -46,4 +48,16 @@ pub fn notifications_closed(status: ProcessStatus, count: u64) {
 /// Money came for an order that had been given up, and was honoured.
 pub fn late_payment() {
     counter!(LATE_PAYMENTS).increment(1);
+}
+
+/// Notifications changed our state, so many seconds after they had come.
+pub fn notifications_credited(seconds: &[f64]) {
+    for seconds in seconds {
+        histogram!(CREDITED_SECONDS).record(*seconds);
+    }
+}
+
+/// The broker gave up on messages that carried `ids`.
+pub fn broker_gave_up(ids: usize) {
+    counter!(BROKER_GAVE_UP).increment(ids as u64);
 }

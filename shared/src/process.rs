@@ -83,3 +83,10 @@ impl Parts {
 pub fn deadline(grace: Duration) -> Instant {
     Instant::now() + grace
 }
+
+/// Who this process is, for people: its host and its number there.
+pub fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "worker" } else { host.trim() };
+    format!("{host}:{}", std::process::id())
+}

@@ -1,8 +1,9 @@
 //! The notify log against the real database: stored, claimed, closed.
 
 use chrono::TimeDelta;
-use shared::notify::{Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql};
-use sqlx::PgPool;
+use shared::notify::{Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql, suspects};
+use sqlx::{PgPool, PgTransaction};
+use uuid::Uuid;
 
 fn notify() -> NewNotify {
     NewNotify {
@@ -15,8 +16,13 @@ fn notify() -> NewNotify {
     }
 }
 
-async fn store(db: &PgPool, rows: &[NewNotify], rescue_after: TimeDelta) {
-    sql::insert(db, &rows.iter().collect::<Vec<_>>(), rescue_after).await.expect("stored");
+async fn store(db: &PgPool, rows: &[NewNotify]) {
+    sql::insert(db, &rows.iter().collect::<Vec<_>>()).await.expect("stored");
+}
+
+async fn close(tx: &mut PgTransaction<'_>, id: NotifyId, outcome: Outcome) -> Vec<f64> {
+    let closing = Closing { id, order_no: "ORDER1".parse().ok(), outcome };
+    sql::close(tx, &[closing], "here:1", None).await.expect("closed")
 }
 
 async fn claim(db: &PgPool, ids: &[NotifyId]) -> Vec<NotifyId> {
@@ -26,32 +32,31 @@ async fn claim(db: &PgPool, ids: &[NotifyId]) -> Vec<NotifyId> {
 
 async fn claim_due(db: &PgPool) -> usize {
     let mut tx = db.begin().await.expect("a transaction");
-    sql::claim_due(&mut tx, 10).await.expect("claimed").len()
+    sql::claim_due(&mut tx, 10, TimeDelta::zero()).await.expect("claimed").len()
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn what_is_stored_comes_back_to_the_byte(db: PgPool) {
     let row = notify();
-    store(&db, std::slice::from_ref(&row), TimeDelta::zero()).await;
+    store(&db, std::slice::from_ref(&row)).await;
     let mut tx = db.begin().await.expect("a transaction");
     let claimed = sql::claim(&mut tx, &[row.id]).await.expect("claimed");
     assert_eq!(claimed.len(), 1);
-    assert_eq!((&claimed[0].body, &*claimed[0].headers, claimed[0].retry_count), (&row.body, &row.headers, 0));
+    assert_eq!((&claimed[0].body, &*claimed[0].headers, claimed[0].ladder_step), (&row.body, &row.headers, 0));
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn a_claimed_row_is_skipped_and_a_finished_one_left_alone(db: PgPool) {
     let rows = [notify(), notify()];
     let ids = rows.each_ref().map(|row| row.id);
-    store(&db, &rows, TimeDelta::zero()).await;
+    store(&db, &rows).await;
 
     let mut mine = db.begin().await.expect("a transaction");
     assert_eq!(sql::claim(&mut mine, &ids[..1]).await.expect("claimed").len(), 1);
     assert_eq!(claim(&db, &ids).await, ids[1..], "what I hold, nobody waits for");
     assert_eq!(claim_due(&db).await, 1);
 
-    let closing = Closing { id: ids[0], order_no: "ORDER1".parse().ok(), outcome: Outcome::Processed };
-    sql::close(&mut mine, &[closing]).await.expect("closed");
+    assert_eq!(close(&mut mine, ids[0], Outcome::Processed).await.len(), 1, "the time that it took");
     mine.commit().await.expect("committed");
     assert_eq!(claim(&db, &ids).await, ids[1..], "what is finished stays so");
 }
@@ -59,13 +64,16 @@ async fn a_claimed_row_is_skipped_and_a_finished_one_left_alone(db: PgPool) {
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn a_row_is_due_when_its_time_has_come(db: PgPool) {
     let row = notify();
-    store(&db, std::slice::from_ref(&row), TimeDelta::hours(1)).await;
-    assert_eq!(claim_due(&db).await, 0, "the broker has an hour to deliver it");
+    store(&db, std::slice::from_ref(&row)).await;
+    let mut tx = db.begin().await.expect("a transaction");
+    let due = sql::claim_due(&mut tx, 10, TimeDelta::hours(1)).await.expect("claimed");
+    assert!(due.is_empty(), "the broker has an hour to deliver it");
+    drop(tx);
     assert_eq!(claim(&db, &[row.id]).await, [row.id], "and it is handled whenever it does");
 
     let mut tx = db.begin().await.expect("a transaction");
-    let retry = Outcome::Retry { after: TimeDelta::hours(1), fault: Fault::OrderNotFound };
-    sql::close(&mut tx, &[Closing { id: row.id, order_no: None, outcome: retry }]).await.expect("closed");
+    let retry = Outcome::Retry { step: 0, after: TimeDelta::hours(1), fault: Fault::OrderNotFound };
+    assert!(close(&mut tx, row.id, retry).await.is_empty());
     tx.commit().await.expect("committed");
     assert!(claim(&db, &[row.id]).await.is_empty(), "a second delivery does not cut the wait short");
     sqlx::query("update payment_notify_logs set next_attempt_at = now()").execute(&db).await.expect("the database");
@@ -76,7 +84,7 @@ async fn a_row_is_due_when_its_time_has_come(db: PgPool) {
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn a_refused_one_is_kept_with_its_reason_and_never_handled(db: PgPool) {
     let row = NewNotify { rejected: Some(Fault::SignatureInvalid), ..notify() };
-    store(&db, std::slice::from_ref(&row), TimeDelta::zero()).await;
+    store(&db, std::slice::from_ref(&row)).await;
     assert!(claim(&db, &[row.id]).await.is_empty());
     assert_eq!(claim_due(&db).await, 0);
     let code: String =
@@ -91,7 +99,7 @@ async fn a_refused_one_is_kept_with_its_reason_and_never_handled(db: PgPool) {
 async fn rows_go_to_their_month_and_none_is_refused_for_its_time(db: PgPool) {
     sql::make_partitions(&db, 5).await.expect("made");
     sql::make_partitions(&db, 5).await.expect("made again");
-    store(&db, &[notify()], TimeDelta::zero()).await;
+    store(&db, &[notify()]).await;
     // A clock in the year 1970 makes such an id.
     sqlx::query("insert into payment_notify_logs (id, notify_type, process_status, next_attempt_at) values ('00000000-0001-7000-8000-000000000000', 'payment', 'received', now())")
         .execute(&db)
@@ -131,4 +139,71 @@ async fn rows_that_came_before_their_month_was_made_move_into_it(db: PgPool) {
     sql::make_partitions(&db, 6).await.expect("made");
     assert_eq!(sqlx::query_scalar::<_, i64>(in_default).fetch_one(&db).await.expect("a count"), 0);
     assert_eq!(claim_due(&db).await, 1, "with its body");
+}
+
+/// What a row has been through, and what the figures say of it.
+async fn history(db: &PgPool) -> (Vec<(String, String, Option<String>)>, Vec<(String, i64, i64)>) {
+    let attempts = sqlx::query_as("select worker, outcome, error_code from payment_notify_attempts order by at");
+    let figures = sqlx::query_as(
+        "select process_status, sum(notifications)::bigint, sum(retries)::bigint from payment_notify_statistics_deltas
+         group by process_status order by process_status",
+    );
+    (attempts.fetch_all(db).await.expect("attempts"), figures.fetch_all(db).await.expect("figures"))
+}
+
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn failed_attempts_are_kept_and_what_has_ended_is_counted(db: PgPool) {
+    let rows = [notify(), notify(), NewNotify { rejected: Some(Fault::SignatureInvalid), ..notify() }];
+    store(&db, &rows).await;
+    let retry = Outcome::Retry { step: 0, after: TimeDelta::zero(), fault: Fault::OrderNotFound };
+    for outcome in [retry, Outcome::Dead(Fault::AmountMismatch)] {
+        let mut tx = db.begin().await.expect("a transaction");
+        assert_eq!(sql::claim(&mut tx, &[rows[0].id]).await.expect("claimed").len(), 1);
+        close(&mut tx, rows[0].id, outcome).await;
+        tx.commit().await.expect("committed");
+    }
+    let mut tx = db.begin().await.expect("a transaction");
+    close(&mut tx, rows[1].id, Outcome::Processed).await;
+    tx.commit().await.expect("committed");
+
+    let attempt = |outcome: &str, code: &str| ("here:1".to_owned(), outcome.to_owned(), Some(code.to_owned()));
+    let figure = |status: &str, retries| (status.to_owned(), 1, retries);
+    let (attempts, figures) = history(&db).await;
+    assert_eq!(attempts, [attempt("retrying", "order_not_found"), attempt("dead", "amount_mismatch")]);
+    assert_eq!(figures, [figure("dead", 1), figure("processed", 0), figure("rejected", 0)]);
+}
+
+async fn crashes(db: &PgPool) -> Vec<i16> {
+    sqlx::query_scalar("select crashes from payment_notify_logs order by id").fetch_all(db).await.expect("rows")
+}
+
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn who_is_found_in_a_dead_workers_set_is_a_suspect_and_blamed_only_alone(db: PgPool) {
+    let rows = [notify(), notify(), notify()];
+    let ids = rows.each_ref().map(|row| row.id);
+    store(&db, &rows).await;
+    let (dead, heir) = (Uuid::now_v7(), Uuid::now_v7());
+    assert!(suspects::begin(&db, dead, &ids[..2]).await.expect("said").is_empty());
+    assert_eq!(suspects::begin(&db, heir, &ids[1..]).await.expect("said"), [ids[1]]);
+    assert_eq!(suspects::blame(&db, heir, &[ids[1]]).await.expect("blamed"), 2);
+    assert_eq!(crashes(&db).await, [1, 1, 0], "all that it held, and no other");
+    assert!(suspects::begin(&db, heir, &ids).await.expect("said").is_empty(), "once");
+
+    for blamed in [2, 3] {
+        suspects::begin(&db, dead, &ids[..1]).await.expect("said");
+        assert_eq!(suspects::begin(&db, heir, &ids[..1]).await.expect("said"), ids[..1]);
+        suspects::blame(&db, heir, &ids[..1]).await.expect("blamed");
+        assert_eq!(crashes(&db).await, [blamed, 1, 0]);
+    }
+    suspects::suspect(&db, &ids).await.expect("suspected");
+    assert_eq!(crashes(&db).await, [3, 1, 1]);
+
+    let mut tx = db.begin().await.expect("a transaction");
+    let retry = Outcome::Retry { step: 0, after: TimeDelta::zero(), fault: Fault::OrderNotFound };
+    let closing = Closing { id: ids[0], order_no: None, outcome: retry };
+    sql::close(&mut tx, &[closing], "here:1", Some(heir)).await.expect("closed");
+    tx.commit().await.expect("committed");
+    assert_eq!(crashes(&db).await, [0, 1, 1], "who survives it is suspected no more");
+    let held: i64 = sqlx::query_scalar("select count(*) from worker_sets").fetch_one(&db).await.expect("a count");
+    assert_eq!(held, 0, "and nothing is in hand");
 }

@@ -107,9 +107,16 @@ pub async fn drop_database(database: &str) {
 pub async fn drop_queues(prefix: &str) {
     let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.expect("the broker");
     let channel = connection.create_channel().await.expect("the broker");
-    for queue in ["notify", "notify.dead"] {
-        let name = format!("{prefix}.{queue}");
-        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is the test's own");
+    for line in ["notify", "refund"] {
+        for queue in
+            ["", ".dead", ".retry.5s", ".retry.30s", ".retry.2m", ".retry.10m", ".retry.30m", ".retry.2h", ".retry.6h"]
+        {
+            let name = format!("{prefix}.{line}{queue}");
+            channel
+                .queue_delete(name.as_str().into(), QueueDeleteOptions::default())
+                .await
+                .expect("it is the test's own");
+        }
     }
     let events = format!("{prefix}.events");
     channel

@@ -1,9 +1,10 @@
 //! The normal path: RabbitMQ says which rows to handle.
 
-use crate::notify::{Handler, Work};
+use crate::notify::{Care, Handler, Work};
 use shared::{
+    metrics,
     notify::NotifyId,
-    queue::{BrokerConfig, Consumer, Link},
+    queue::{BrokerConfig, Consumer, Line, Link},
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -13,11 +14,38 @@ const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Consumes until `stop`.
 pub async fn run(handler: Handler, broker: BrokerConfig, link: Link, stop: CancellationToken) {
-    let mut consumer = Consumer::new(broker, link);
+    let queue = broker.names.of(Line::Notify).main.clone();
+    let mut consumer = Consumer::new(broker, &queue, link);
     while let Some(mut batch) = consumer.next(&stop).await {
         batch.ids.sort_unstable();
         batch.ids.dedup();
-        if !handle_until_done(&handler, &batch.ids, &stop).await {
+        let care = if batch.is_repeated { Care::Again } else { Care::Fresh };
+        if !handle_until_done(&handler, &batch.ids, care, &stop).await {
+            return;
+        }
+        if let Err(error) = batch.ack().await {
+            consumer.lost(&error, &stop).await;
+        }
+    }
+}
+
+/// Looks after what the broker gave up, until `stop`: the rows are done by now, or each is handled alone.
+pub async fn run_dead(handler: Handler, broker: BrokerConfig, link: Link, stop: CancellationToken) {
+    let queue = broker.names.of(Line::Notify).dead.clone();
+    let mut consumer = Consumer::<NotifyId>::new(broker, &queue, link);
+    while let Some(batch) = consumer.next(&stop).await {
+        tracing::warn!(
+            rows = batch.ids.len(),
+            "the broker gave up on notifications: what is left of them is handled one by one"
+        );
+        metrics::broker_gave_up(batch.ids.len());
+        while let Err(error) = handler.suspect(&batch.ids).await {
+            tracing::warn!("the database is away; dead letters wait for it: {error}");
+            if !pause(&stop).await {
+                return;
+            }
+        }
+        if !handle_until_done(&handler, &batch.ids, Care::Again, &stop).await {
             return;
         }
         if let Err(error) = batch.ack().await {
@@ -27,10 +55,10 @@ pub async fn run(handler: Handler, broker: BrokerConfig, link: Link, stop: Cance
 }
 
 /// Commit before ack: answers false when the batch is not done, because the process stops. The broker keeps it then.
-async fn handle_until_done(handler: &Handler, ids: &[NotifyId], stop: &CancellationToken) -> bool {
+async fn handle_until_done(handler: &Handler, ids: &[NotifyId], care: Care, stop: &CancellationToken) -> bool {
     let mut told = false;
     loop {
-        match handler.handle(Work::Ids(ids.to_vec())).await {
+        match handler.handle(Work::Ids(ids.to_vec()), care).await {
             Ok(_) => return true,
             Err(error) if !told => {
                 tracing::warn!("the database is away; consuming pauses until it is back: {error}");
@@ -38,9 +66,16 @@ async fn handle_until_done(handler: &Handler, ids: &[NotifyId], stop: &Cancellat
             }
             Err(_) => {}
         }
-        tokio::select! {
-            () = tokio::time::sleep(OUTAGE_PAUSE) => {}
-            () = stop.cancelled() => return false,
+        if !pause(stop).await {
+            return false;
         }
+    }
+}
+
+/// False when the process stops.
+async fn pause(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(OUTAGE_PAUSE) => true,
+        () = stop.cancelled() => false,
     }
 }

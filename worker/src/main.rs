@@ -15,8 +15,9 @@ use shared::{
     db,
     health::Needs,
     metrics::Metrics,
+    notify::Ladder,
     process::{self, Parts},
-    queue::{Announcer, Link},
+    queue::{Announcer, Link, Publisher},
     telemetry,
     wechat::{Client, KeyRing, Merchant, Opener},
 };
@@ -42,6 +43,7 @@ struct Config {
     merchant: Merchant,
     keys: KeyRing,
     queries_per_second: u32,
+    ladder: Ladder,
 }
 
 fn load(env: &mut Env) -> Result<Config, Faults> {
@@ -49,13 +51,15 @@ fn load(env: &mut Env) -> Result<Config, Faults> {
     let listen = config::listen(env, "WORKER_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)));
     let merchant = config::merchant(env);
     let data_key = config::data_encryption_key(env);
-    let queries = config::queries_per_second(env);
-    match (process, listen, merchant, data_key, queries) {
-        (Some(process), Some(listen), Some((merchant, keys)), Some(_), Some(queries_per_second)) if env.is_sound() => {
-            Ok(Config { process, listen, merchant, keys, queries_per_second })
-        }
-        _ => Err(env.faults()),
-    }
+    let (queries, ladder) = (config::queries_per_second(env), config::ladder(env));
+    // One fault is enough to stop; by here all of them are known.
+    let read = || {
+        let (merchant, keys) = merchant?;
+        data_key?;
+        let (process, listen, queries_per_second, ladder) = (process?, listen?, queries?, ladder?);
+        Some(Config { process, listen, merchant, keys, queries_per_second, ladder })
+    };
+    read().filter(|_| env.is_sound()).ok_or_else(|| env.faults())
 }
 
 #[tokio::main]
@@ -83,16 +87,29 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (merchant, keys) = (Arc::new(config.merchant), Arc::new(config.keys));
     let budget = Budget { mch_id: merchant.mch_id.clone(), per_second: config.queries_per_second };
     let wechat = Client::new(Arc::clone(&merchant), Arc::clone(&keys))?;
-    // Announcing ends after what there is to announce.
-    let stop_announcing = CancellationToken::new();
-    let (working, announcing) = (Parts::new(&stop, &stop), Parts::new(&stop_announcing, &stop));
+    // Publishing ends after what there is to publish.
+    let stop_publishing = CancellationToken::new();
+    let (working, publishing) = (Parts::new(&stop, &stop), Parts::new(&stop_publishing, &stop));
     let announcer = broker.clone().map_or_else(Announcer::default, |broker| {
-        let (announcer, task) = Announcer::new(broker, stop_announcing.clone());
-        announcing.spawn("announcing", task);
+        let (announcer, task) = Announcer::new(broker, stop_publishing.clone());
+        publishing.spawn("announcing", task);
         announcer
     });
-    let opener = Opener::new(merchant, Arc::clone(&keys));
-    let handler = notify::Handler::new(db.clone(), opener, wechat.clone(), announcer.clone());
+    let publisher = broker.clone().map(|broker| {
+        let (publisher, task) = Publisher::new(broker, stop_publishing.clone());
+        publishing.spawn("publishing", task);
+        publisher
+    });
+    let deps = notify::Deps {
+        db: db.clone(),
+        opener: Opener::new(merchant, Arc::clone(&keys)),
+        wechat: wechat.clone(),
+        announcer: announcer.clone(),
+        publisher,
+        ladder: config.ladder,
+        worker: process::identity().into(),
+    };
+    let handler = || notify::Handler::new(deps.clone());
     let link = broker.as_ref().map(|_| Link::default());
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
 
@@ -101,10 +118,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     working.spawn("housekeeping", sweep::run(db, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
     // Without a key every row would fail, and spend an attempt.
-    let rescue = rescue::run(handler.clone(), pace, stop.clone());
+    let rescue = rescue::run(handler(), pace, stop.clone());
     working.spawn("rescue", after_keys(Arc::clone(&keys), stop.clone(), rescue));
     if let (Some(broker), Some(link)) = (broker, link) {
-        let consuming = consume::run(handler, broker, link, stop.clone());
+        let dead = consume::run_dead(handler(), broker.clone(), Link::default(), stop.clone());
+        working.spawn("looking after dead letters", after_keys(Arc::clone(&keys), stop.clone(), dead));
+        let consuming = consume::run(handler(), broker, link, stop.clone());
         working.spawn("consuming", after_keys(keys, stop.clone(), consuming));
     } else {
         tracing::info!("embedded mode: AMQP_URL is not set, so work is taken straight from the notify log");
@@ -120,7 +139,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     stop.cancelled().await;
     let deadline = process::deadline(shutdown_grace);
-    let sound = working.finish(deadline).await & announcing.finish(deadline).await;
+    let sound = working.finish(deadline).await & publishing.finish(deadline).await;
     anyhow::ensure!(sound, "a part of the process has failed");
     Ok(())
 }

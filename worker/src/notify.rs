@@ -1,30 +1,27 @@
 //! Handling notifications, a set at a time: claim, open, decide, write, in one transaction. The log is the truth; an id may
 //! come twice, late, or after its work is done.
 
-use futures_util::future::join_all;
+use chrono::TimeDelta;
 use shared::{
-    db, metrics,
-    notify::{Claimed, Closing, Fault, NotifyId, Outcome, ProcessStatus, sql},
-    orders::OrderNo,
-    payments::{
-        Decision, Settlement,
-        apply::{apply, report_late},
+    crash, db,
+    handling::{Handled, fail_all, handle},
+    metrics,
+    notify::{
+        Claimed, Closing, Fault, Ladder, NotifyId, NotifyType, Outcome, ProcessStatus, sql,
+        suspects::{self, MAX_CRASHES},
     },
-    queue::Announcer,
-    wechat::{Client, Opener, notification::Opened},
+    orders::OrderNo,
+    queue::{Announcer, Line, Publisher},
+    wechat::{Client, Opener},
 };
-use sqlx::{Connection, PgConnection, PgPool, error::DatabaseError};
+use sqlx::{Connection, PgConnection, PgPool, PgTransaction, error::DatabaseError};
 use std::{
-    collections::HashMap,
-    num::NonZeroUsize,
-    panic::{AssertUnwindSafe, catch_unwind},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
-    thread::available_parallelism,
     time::Duration,
 };
+use uuid::Uuid;
 
-/// Rows below which spreading the cryptography over all cores costs more than it saves.
-const WORTH_SPREADING: usize = 8;
 /// For one set, from its claim to its commit. Longer than PostgreSQL's own limits, which say more when they strike.
 const SET_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often one set is tried again when PostgreSQL could not serialise it.
@@ -35,30 +32,64 @@ const MAX_CONFLICTS: u32 = 3;
 pub enum Work {
     /// These, as far as they are still to be done.
     Ids(Vec<NotifyId>),
-    /// Those whose time has come, at most so many.
-    Due(i64),
+    /// At most so many of those that have been due for so long.
+    Due(i64, TimeDelta),
 }
 
-/// Handles notifications. Clones share everything.
+/// Whether somebody may have had the rows in hand before, and died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Nobody had them.
+    Fresh,
+    /// Somebody may have: what is held is said before it is touched (`notify::suspects`).
+    Again,
+}
+
+/// What a handler works with. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct Handler {
-    db: PgPool,
-    opener: Opener,
-    wechat: Client,
-    announcer: Announcer,
+pub struct Deps {
+    /// PostgreSQL.
+    pub db: PgPool,
+    /// Opens what WeChat Pay vouches for.
+    pub opener: Opener,
+    /// Fetches the keys that are missing.
+    pub wechat: Client,
+    /// Tells those who watch an order.
+    pub announcer: Announcer,
+    /// Brings back what failed; `None` without a broker, where the rescue loop does.
+    pub publisher: Option<Publisher>,
+    /// When.
+    pub ladder: Ladder,
+    /// Who this process is, for those who read what failed.
+    pub worker: Arc<str>,
 }
 
-/// A set that could not be applied, and what was in it.
-struct SetError {
-    ids: Vec<NotifyId>,
-    error: sqlx::Error,
+/// Handles notifications, one set after another.
+#[derive(Debug)]
+pub struct Handler {
+    deps: Deps,
+    /// Under which the rows in hand are known to other workers.
+    slot: Uuid,
+}
+
+/// Why a set was not handled. Nothing of it was applied.
+enum SetError {
+    /// It must be handled in these parts, the last one first.
+    Apart(Vec<Work>),
+    /// PostgreSQL refused it.
+    Refused { ids: Vec<NotifyId>, error: sqlx::Error },
+}
+
+impl From<sqlx::Error> for SetError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Refused { ids: Vec::new(), error }
+    }
 }
 
 impl Handler {
-    /// A handler that applies to `db` what `opener` vouches for, fetches the keys that it misses with `wechat`, and tells
-    /// those who watch an order by `announcer`.
-    pub const fn new(db: PgPool, opener: Opener, wechat: Client, announcer: Announcer) -> Self {
-        Self { db, opener, wechat, announcer }
+    /// A handler with nothing in hand.
+    pub fn new(deps: Deps) -> Self {
+        Self { deps, slot: Uuid::now_v7() }
     }
 
     /// Handles the set; answers how many rows it found to do. A set that PostgreSQL refuses is split, until the row that
@@ -66,18 +97,20 @@ impl Handler {
     ///
     /// # Errors
     /// When the database is away: nothing is known, no attempt is spent, and the same work should be tried again.
-    pub async fn handle(&self, work: Work) -> sqlx::Result<usize> {
+    pub async fn handle(&self, work: Work, care: Care) -> sqlx::Result<usize> {
         let (mut sets, mut conflicts, mut handled) = (vec![work], 0, 0);
         while let Some(work) = sets.pop() {
-            let SetError { mut ids, error } = match self.handle_set(work).await {
+            let (mut ids, error) = match self.handle_set(work, care).await {
                 Ok(rows) => {
                     handled += rows;
                     continue;
                 }
-                Err(set) if set.ids.is_empty() || db::is_outage(&set.error) => {
-                    return Err(set.error);
+                Err(SetError::Apart(parts)) => {
+                    sets.extend(parts);
+                    continue;
                 }
-                Err(set) => set,
+                Err(SetError::Refused { ids, error }) if ids.is_empty() || db::is_outage(&error) => return Err(error),
+                Err(SetError::Refused { ids, error }) => (ids, error),
             };
             if is_conflict(&error) && conflicts < MAX_CONFLICTS {
                 conflicts += 1;
@@ -93,137 +126,137 @@ impl Handler {
         Ok(handled)
     }
 
+    /// Makes rows suspects, to be handled one by one: the broker has given them up.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn suspect(&self, ids: &[NotifyId]) -> sqlx::Result<()> {
+        suspects::suspect(&self.deps.db, ids).await
+    }
+
     /// Handles one set on one connection, within a time: a server that is gone without a word answers nothing, for ever.
-    async fn handle_set(&self, work: Work) -> Result<usize, SetError> {
-        let mut connection = self.db.acquire().await.map_err(|error| SetError { ids: Vec::new(), error })?;
-        let within = tokio::time::timeout(SET_TIMEOUT, self.transact(&mut connection, work)).await;
-        let handled = within.unwrap_or(Err(SetError { ids: Vec::new(), error: sqlx::Error::PoolTimedOut }));
-        if handled.as_ref().is_err_and(|set| db::is_outage(&set.error)) {
+    async fn handle_set(&self, work: Work, care: Care) -> Result<usize, SetError> {
+        let mut connection = self.deps.db.acquire().await?;
+        let within = tokio::time::timeout(SET_TIMEOUT, self.transact(&mut connection, work, care)).await;
+        let handled = within.unwrap_or(Err(sqlx::Error::PoolTimedOut.into()));
+        if let Err(SetError::Refused { error, .. }) = &handled
+            && db::is_outage(error)
+        {
             // It may be half-way through a statement: not to be used again.
             connection.close_on_drop();
         }
         handled
     }
 
-    async fn transact(&self, connection: &mut PgConnection, work: Work) -> Result<usize, SetError> {
-        let no_ids = |error| SetError { ids: Vec::new(), error };
-        let mut tx = connection.begin().await.map_err(no_ids)?;
+    async fn transact(&self, connection: &mut PgConnection, work: Work, care: Care) -> Result<usize, SetError> {
+        let mut tx = connection.begin().await?;
         let claimed = match &work {
-            Work::Ids(ids) => sql::claim(&mut tx, ids).await,
-            Work::Due(limit) => sql::claim_due(&mut tx, *limit).await,
+            Work::Ids(ids) => sql::claim(&mut tx, ids).await?,
+            Work::Due(limit, grace) => sql::claim_due(&mut tx, *limit, *grace).await?,
         };
-        let claimed: Arc<[Claimed]> = claimed.map_err(no_ids)?.into();
-        if claimed.is_empty() {
-            return Ok(0);
+        let Some(first) = claimed.first() else { return Ok(0) };
+        if let Some(parts) = apart(&claimed) {
+            return Err(SetError::Apart(parts));
         }
-        let opened = self.open(&claimed).await;
-
-        let written = async {
-            let payments: Vec<_> = opened.iter().filter_map(|opened| opened.payment.as_ref().ok()).collect();
-            let decisions = apply(&mut tx, &payments).await?;
-            let closings = close(&claimed, &opened, &decisions);
-            sql::close(&mut tx, &closings).await?;
-            tx.commit().await?;
-            self.announcer.announce(settled(&decisions).map(|settlement| settlement.order_no.clone()).collect());
-            report_late(&decisions);
-            Ok(closings)
-        };
-        match written.await {
-            Ok(closings) => {
-                report(&closings);
-                self.fetch_missing_key(&claimed, &closings);
-                Ok(closings.len())
+        let crashes = first.crashes;
+        let careful = care == Care::Again || crashes > 0;
+        if careful {
+            let held = ids(&claimed);
+            let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
+            if !suspects.is_empty() {
+                tx.rollback().await?;
+                let blamed = suspects::blame(&self.deps.db, self.slot, &suspects).await?;
+                tracing::warn!(
+                    rows = blamed,
+                    "a worker died with these notifications in hand; each is handled alone now"
+                );
+                return Err(SetError::Apart(vec![work]));
             }
-            Err(error) => Err(SetError { ids: claimed.iter().map(|row| row.id).collect(), error }),
         }
+        let slot = careful.then_some(self.slot);
+        let claimed: Arc<[Claimed]> = claimed.into();
+        let written = self.apply_and_commit(tx, &claimed, crashes >= MAX_CRASHES, slot).await;
+        written.map_err(|error| SetError::Refused { ids: ids(&claimed), error })
     }
 
-    /// The door has seen a key that is not here yet. By the rows' next attempt it will be.
-    fn fetch_missing_key(&self, claimed: &[Claimed], closings: &[Closing]) {
-        let missing = closings.iter().position(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable));
-        if let Some(at) = missing {
-            let (wechat, serial) = (self.wechat.clone(), claimed[at].headers.wechatpay_serial.clone());
-            tokio::spawn(async move { wechat.fetch_key(&serial).await });
-        }
-    }
-
-    /// Verifies and decrypts on all cores.
-    async fn open(&self, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
-        if claimed.len() < WORTH_SPREADING {
-            return claimed.iter().map(|row| open_one(&self.opener, row)).collect();
-        }
-        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
-        let share = claimed.len().div_ceil(cores);
-        let shares = (0..claimed.len()).step_by(share).map(|start| {
-            let (opener, claimed) = (self.opener.clone(), Arc::clone(claimed));
-            tokio::task::spawn_blocking(move || {
-                claimed[start..].iter().take(share).map(|row| open_one(&opener, row)).collect::<Vec<_>>()
-            })
-        });
-        let opened = join_all(shares).await.into_iter();
-        opened.flat_map(|share| share.expect("a panic is caught at its row")).collect()
+    async fn apply_and_commit(
+        &self,
+        mut tx: PgTransaction<'_>,
+        claimed: &Arc<[Claimed]>,
+        is_poison: bool,
+        slot: Option<Uuid>,
+    ) -> sqlx::Result<usize> {
+        let Deps { opener, ladder, worker, .. } = &self.deps;
+        let jitter = rand::random();
+        let handled = if is_poison {
+            Handled::nothing(fail_all(opener, claimed, &Fault::Poison, *ladder, jitter))
+        } else {
+            handle(&mut tx, opener, claimed, *ladder, jitter).await?
+        };
+        crash::point("applied", "");
+        let seconds = sql::close(&mut tx, &handled.closings, worker, slot).await?;
+        tx.commit().await?;
+        crash::point("committed", "");
+        self.deps.announcer.announce(handled.changed_orders());
+        handled.report();
+        self.follow_up(claimed, &handled.closings);
+        metrics::notifications_credited(&seconds);
+        Ok(handled.closings.len())
     }
 
     /// Marks a row that cannot be applied, in a transaction of its own.
     async fn mark_failed(&self, ids: &[NotifyId], fault: &Fault) -> sqlx::Result<usize> {
-        let mut tx = self.db.begin().await?;
+        let Deps { db, opener, ladder, worker, .. } = &self.deps;
+        let mut tx = db.begin().await?;
         let claimed = sql::claim(&mut tx, ids).await?;
-        let closings: Vec<Closing> = claimed
-            .into_iter()
-            .map(|row| {
-                let order_no = open_one(&self.opener, &row).order_no;
-                Closing {
-                    id: row.id,
-                    order_no,
-                    outcome: Outcome::of_fault(fault.clone(), attempts(&row), rand::random()),
-                }
-            })
-            .collect();
-        sql::close(&mut tx, &closings).await?;
+        let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
+        sql::close(&mut tx, &closings, worker, None).await?;
         tx.commit().await?;
-        report(&closings);
+        self.follow_up(&claimed, &closings);
         Ok(closings.len())
+    }
+
+    /// What is to be done once the set is committed.
+    fn follow_up(&self, claimed: &[Claimed], closings: &[Closing]) {
+        report(closings);
+        self.bring_back(closings);
+        // The door has seen a key that is not here yet. By the row's next attempt it will be.
+        let missing = closings.iter().position(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable));
+        if let Some(at) = missing {
+            let (wechat, serial) = (self.deps.wechat.clone(), claimed[at].headers.wechatpay_serial.clone());
+            tokio::spawn(async move { wechat.fetch_key(&serial).await });
+        }
+    }
+
+    /// Sends what failed to the ladder's queues. Should it get lost there, the rescue loop finds it.
+    fn bring_back(&self, closings: &[Closing]) {
+        let Some(publisher) = &self.deps.publisher else { return };
+        let mut by_step: BTreeMap<usize, (TimeDelta, Vec<NotifyId>)> = BTreeMap::new();
+        for closing in closings {
+            if let Outcome::Retry { step, after, .. } = closing.outcome {
+                by_step.entry(step).or_insert((after, Vec::new())).1.push(closing.id);
+            }
+        }
+        for (step, (after, ids)) in by_step {
+            publisher.publish_later(Line::Notify, step, after, &ids);
+        }
     }
 }
 
-/// Failed attempts, if this one fails too.
-fn attempts(row: &Claimed) -> u32 {
-    u32::try_from(row.retry_count).unwrap_or(0) + 1
+fn ids(claimed: &[Claimed]) -> Vec<NotifyId> {
+    claimed.iter().map(|row| row.id).collect()
 }
 
-/// A bug that one row brings out must not take the others with it.
-fn open_one(opener: &Opener, row: &Claimed) -> Opened {
-    catch_unwind(AssertUnwindSafe(|| opener.open(&row.headers, &row.body)))
-        .unwrap_or(Opened { order_no: None, payment: Err(Fault::HandlerPanicked) })
-}
-
-/// Puts the decisions back beside the rows that had a payment to decide on.
-fn close(claimed: &[Claimed], opened: &[Opened], decisions: &[Decision]) -> Vec<Closing> {
-    let mut decisions = decisions.iter();
-    claimed
-        .iter()
-        .zip(opened)
-        .map(|(row, opened)| {
-            let fault = match &opened.payment {
-                Err(fault) => Err(fault.clone()),
-                Ok(_) => match decisions.next() {
-                    Some(Decision::Settle(_)) => Ok(Outcome::Processed),
-                    Some(Decision::Duplicate) => Ok(Outcome::Duplicate),
-                    Some(Decision::Refuse(fault)) => Err(fault.clone()),
-                    None => unreachable!("there is one decision for each payment"),
-                },
-            };
-            let outcome = fault.unwrap_or_else(|fault| Outcome::of_fault(fault, attempts(row), rand::random()));
-            Closing { id: row.id, order_no: opened.order_no.clone(), outcome }
-        })
-        .collect()
-}
-
-fn settled(decisions: &[Decision]) -> impl Iterator<Item = &Settlement> {
-    decisions.iter().filter_map(|decision| match decision {
-        Decision::Settle(settlement) => Some(settlement),
-        Decision::Duplicate | Decision::Refuse(_) => None,
-    })
+/// In which parts a set must be handled, the last one first; `None` when it can be handled as it is. Suspects stand alone.
+/// Refunds lock accounts after their orders and payments make new ones, so the two never share a transaction.
+fn apart(claimed: &[Claimed]) -> Option<Vec<Work>> {
+    let (suspects, others): (Vec<&Claimed>, Vec<&Claimed>) = claimed.iter().partition(|row| row.crashes > 0);
+    let (refunds, payments): (Vec<&Claimed>, Vec<&Claimed>) =
+        others.into_iter().partition(|row| row.notify_type == NotifyType::Refund);
+    let ids = |rows: &[&Claimed]| Work::Ids(rows.iter().map(|row| row.id).collect());
+    let mut parts: Vec<Work> = suspects.iter().map(|row| ids(&[row])).collect();
+    parts.extend([refunds, payments].iter().filter(|rows| !rows.is_empty()).map(|rows| ids(rows)));
+    (parts.len() > 1).then_some(parts)
 }
 
 /// One line for the set, and one for each row that a person may want to look at.
@@ -234,7 +267,7 @@ fn report(closings: &[Closing]) {
         let order = order_no.as_ref().map_or("unknown", OrderNo::as_str);
         match outcome {
             Outcome::Processed | Outcome::Duplicate => {}
-            Outcome::Retry { after, fault } => {
+            Outcome::Retry { after, fault, .. } => {
                 let seconds = after.num_seconds();
                 tracing::info!(notify.id = %id, order.no = order, code = fault.code(), "tried again in {seconds} s: {fault}");
             }

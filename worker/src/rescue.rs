@@ -1,7 +1,8 @@
 //! The rescue loop: rows whose time has come and that nobody has finished. In embedded mode it is the whole transport;
 //! beside a broker it is what makes a lost message, or a lost broker, cost seconds instead of a payment.
 
-use crate::notify::{Handler, Work};
+use crate::notify::{Care, Handler, Work};
+use chrono::TimeDelta;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -15,22 +16,26 @@ const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 pub struct Pace {
     /// The pause after it found nothing.
     idle: Duration,
+    /// How long a row must have been due: the broker may be about to deliver it.
+    grace: TimeDelta,
     /// Whether a find is worth a line in the log.
     finds_are_news: bool,
 }
 
 impl Pace {
     /// The broker delivers; this loop only looks after it.
-    pub const BESIDE_BROKER: Self = Self { idle: Duration::from_millis(500), finds_are_news: true };
+    pub const BESIDE_BROKER: Self =
+        Self { idle: Duration::from_millis(500), grace: TimeDelta::seconds(2), finds_are_news: true };
     /// This loop is all there is.
-    pub const EMBEDDED: Self = Self { idle: Duration::from_millis(25), finds_are_news: false };
+    pub const EMBEDDED: Self =
+        Self { idle: Duration::from_millis(25), grace: TimeDelta::zero(), finds_are_news: false };
 }
 
 /// Looks until `stop`.
 pub async fn run(handler: Handler, pace: Pace, stop: CancellationToken) {
     let mut away = false;
     while !stop.is_cancelled() {
-        let pause = match handler.handle(Work::Due(BATCH)).await {
+        let pause = match handler.handle(Work::Due(BATCH, pace.grace), Care::Again).await {
             Ok(0) => Some(pace.idle),
             Ok(rows) => {
                 if pace.finds_are_news {

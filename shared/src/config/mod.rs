@@ -9,6 +9,7 @@ pub use limits::{BadProxies, LimitsConfig, Rate, TrustedProxies, limits};
 pub use wechat::merchant;
 
 use crate::{
+    notify::Ladder,
     queue::{BrokerConfig, QueueNames},
     token::TokenKey,
 };
@@ -177,6 +178,15 @@ pub fn data_encryption_key(env: &mut Env) -> Option<DataKey> {
 pub fn order_ttl(env: &mut Env) -> Option<TimeDelta> {
     let minutes = env.number_or("ORDER_TTL_MINUTES", "minutes, 1 to 120 (a QR code lives two hours)", 30, 1..=120)?;
     Some(TimeDelta::minutes(minutes.into()))
+}
+
+/// The delays after failed attempts.
+pub fn ladder(env: &mut Env) -> Option<Ladder> {
+    let expects = "what the delays after failed attempts are multiplied with, 0.001 to 10";
+    let scale = env.optional_as("RETRY_DELAY_SCALE", expects, "1", |text| {
+        text.parse().ok().filter(|scale| (0.001..=10.0).contains(scale))
+    });
+    Some(scale?.map_or_else(Ladder::default, Ladder::scaled))
 }
 
 /// How often WeChat Pay may be asked about orders, over all processes.

@@ -62,6 +62,9 @@ pub enum Fault {
     /// A bug of ours, at this row alone.
     #[error("handling it panicked; see the worker's log")]
     HandlerPanicked,
+    /// Several processes died while they handled it, the last of them with nothing else in their hands.
+    #[error("several workers died while they handled it; it is not handled again by itself")]
+    Poison,
     /// PostgreSQL refused the change: a constraint held where the code did not.
     #[error("the database refused the change ({0})")]
     DatabaseRefused(String),
@@ -90,6 +93,7 @@ impl Fault {
             Self::PaidTwice => "paid_twice",
             Self::RefundNotFound => "refund_not_found",
             Self::HandlerPanicked => "handler_panicked",
+            Self::Poison => "poison",
             Self::DatabaseRefused(_) => "database_refused",
             Self::DatabaseError(_) => "database_error",
         }
@@ -105,6 +109,7 @@ impl Fault {
             }
             Self::Malformed(_)
             | Self::HandlerPanicked
+            | Self::Poison
             | Self::DecryptFailed
             | Self::MchidMismatch
             | Self::AppidMismatch
@@ -116,5 +121,10 @@ impl Fault {
             | Self::DatabaseRefused(_) => Class::Final,
             Self::SignatureProbe | Self::TimestampStale | Self::EventUnsupported => Class::NotOurs,
         }
+    }
+
+    /// Whether it is about who signed the notification.
+    pub const fn is_about_the_signature(&self) -> bool {
+        matches!(self, Self::SignatureInvalid | Self::SignatureProbe | Self::KeyUnavailable)
     }
 }

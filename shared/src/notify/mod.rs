@@ -2,10 +2,12 @@
 
 pub mod ladder;
 pub mod sql;
+pub mod suspects;
 
 mod fault;
 
 pub use fault::{Class, Fault};
+pub use ladder::Ladder;
 
 use crate::orders::OrderNo;
 use chrono::TimeDelta;
@@ -139,8 +141,14 @@ pub struct NewNotify {
 pub struct Claimed {
     /// Its key.
     pub id: NotifyId,
-    /// How many attempts have failed so far.
-    pub retry_count: i32,
+    /// Which family of events it belongs to.
+    pub notify_type: NotifyType,
+    /// The ladder's step that a failure takes, from 0.
+    pub ladder_step: i16,
+    /// How many processes died with it in their hands.
+    pub crashes: i16,
+    /// The door refused it, so that its signature may be anybody's; an operator wants it tried.
+    pub refused_at_door: bool,
     /// As received.
     pub headers: sqlx::types::Json<NotifyHeaders>,
     /// As received.
@@ -156,6 +164,8 @@ pub enum Outcome {
     Duplicate,
     /// Its cause may pass: tried again after this time.
     Retry {
+        /// Which delay of the ladder, from 0.
+        step: usize,
         /// Until the next attempt.
         after: TimeDelta,
         /// What went wrong.
@@ -168,13 +178,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a failed attempt leads to: `attempts` have failed, this one included; `jitter` is in 0..1.
-    pub fn of_fault(fault: Fault, attempts: u32, jitter: f64) -> Self {
+    /// What a failed attempt at `row` leads to; `jitter` is in 0..1.
+    pub fn of_fault(fault: Fault, row: &Claimed, ladder: Ladder, jitter: f64) -> Self {
+        let step = usize::try_from(row.ladder_step).unwrap_or(0);
         match fault.class() {
             Class::NotOurs => Self::Rejected(fault),
+            // Nobody has verified it yet, and waiting would not make it true.
+            Class::Passing if row.refused_at_door && fault.is_about_the_signature() => Self::Rejected(fault),
             Class::Final => Self::Dead(fault),
-            Class::Passing => match ladder::delay(attempts, jitter) {
-                Some(after) => Self::Retry { after, fault },
+            Class::Passing => match ladder.delay(step, jitter) {
+                Some(after) => Self::Retry { step, after, fault },
                 None => Self::Dead(fault),
             },
         }
@@ -215,16 +228,36 @@ pub struct Closing {
 mod tests {
     use super::*;
 
+    fn outcome(fault: Fault, ladder_step: i16, refused_at_door: bool) -> Outcome {
+        let row = Claimed {
+            id: NotifyId::generate(),
+            notify_type: NotifyType::Payment,
+            ladder_step,
+            crashes: 0,
+            refused_at_door,
+            headers: sqlx::types::Json(NotifyHeaders::default()),
+            body: Vec::new(),
+        };
+        Outcome::of_fault(fault, &row, Ladder::default(), 0.5)
+    }
+
     #[test]
     fn a_passing_fault_is_tried_again_until_the_ladder_ends() {
-        for attempts in 1..=7 {
-            assert_eq!(Outcome::of_fault(Fault::OrderNotFound, attempts, 0.5).status(), ProcessStatus::Retrying);
+        for step in 0..7 {
+            assert_eq!(outcome(Fault::OrderNotFound, step, false).status(), ProcessStatus::Retrying);
         }
-        assert_eq!(Outcome::of_fault(Fault::OrderNotFound, 8, 0.5), Outcome::Dead(Fault::OrderNotFound));
+        assert_eq!(outcome(Fault::OrderNotFound, 7, false), Outcome::Dead(Fault::OrderNotFound));
     }
 
     #[test]
     fn a_final_fault_is_dead_at_once() {
-        assert_eq!(Outcome::of_fault(Fault::AmountMismatch, 1, 0.5), Outcome::Dead(Fault::AmountMismatch));
+        assert_eq!(outcome(Fault::AmountMismatch, 0, false), Outcome::Dead(Fault::AmountMismatch));
+    }
+
+    #[test]
+    fn what_the_door_refused_is_not_believed_later_for_having_been_stored() {
+        assert_eq!(outcome(Fault::SignatureInvalid, 0, false).status(), ProcessStatus::Retrying);
+        assert_eq!(outcome(Fault::SignatureInvalid, 0, true), Outcome::Rejected(Fault::SignatureInvalid));
+        assert_eq!(outcome(Fault::OrderNotFound, 0, true).status(), ProcessStatus::Retrying);
     }
 }

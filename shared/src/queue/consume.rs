@@ -1,7 +1,6 @@
 //! Consuming, in batches that form by themselves: what is there is one batch, and nobody waits for more.
 
 use super::{BrokerConfig, Error, Link, connect, decode, reconnect_pause, topology};
-use crate::notify::NotifyId;
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Connection,
@@ -9,6 +8,8 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
 use tokio_util::sync::CancellationToken;
 
 /// Messages that a worker may hold unacknowledged. Each carries the ids of one group commit.
@@ -18,13 +19,25 @@ const MAX_BATCH_IDS: usize = 256;
 
 /// What was waiting when it was asked for.
 #[derive(Debug)]
-pub struct Batch {
-    /// The notifications to handle; may repeat.
-    pub ids: Vec<NotifyId>,
+pub struct Batch<T> {
+    /// What to work on; may repeat.
+    pub ids: Vec<T>,
+    /// Some of it was given out before, to a process that did not finish it.
+    pub is_repeated: bool,
     last: Delivery,
 }
 
-impl Batch {
+impl<T: DeserializeOwned> Batch<T> {
+    fn of(delivery: Delivery) -> Self {
+        Self { ids: read(&delivery), is_repeated: delivery.redelivered, last: delivery }
+    }
+
+    fn add(&mut self, delivery: Delivery) {
+        self.ids.extend(read::<T>(&delivery));
+        self.is_repeated |= delivery.redelivered;
+        self.last = delivery;
+    }
+
     /// Tells the broker that the whole batch is done. Only after its work is committed.
     ///
     /// # Errors
@@ -35,13 +48,15 @@ impl Batch {
     }
 }
 
-/// A consumer of the notify queue that comes back by itself.
+/// A consumer of one queue of ids that comes back by itself.
 #[derive(Debug)]
-pub struct Consumer {
+pub struct Consumer<T> {
     config: BrokerConfig,
+    queue: String,
     link: Link,
     session: Option<Session>,
     failures: u32,
+    ids: PhantomData<T>,
 }
 
 #[derive(Debug)]
@@ -51,14 +66,14 @@ struct Session {
     _connection: Connection,
 }
 
-impl Consumer {
-    /// A consumer that is not connected yet.
-    pub fn new(config: BrokerConfig, link: Link) -> Self {
-        Self { config, link, session: None, failures: 0 }
+impl<T: DeserializeOwned> Consumer<T> {
+    /// A consumer of `queue` that is not connected yet.
+    pub fn new(config: BrokerConfig, queue: &str, link: Link) -> Self {
+        Self { config, queue: queue.to_owned(), link, session: None, failures: 0, ids: PhantomData }
     }
 
     /// The next batch, or `None` once `stop` is cancelled. Connects, and connects again, as needed.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Batch> {
+    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Batch<T>> {
         loop {
             let batch = tokio::select! {
                 biased;
@@ -86,48 +101,41 @@ impl Consumer {
         }
     }
 
-    async fn try_next(&mut self) -> Result<Batch, Error> {
+    async fn try_next(&mut self) -> Result<Batch<T>, Error> {
         let session = match &mut self.session {
             Some(session) => session,
             empty => {
-                let session = open(&self.config).await?;
+                let session = open(&self.config, &self.queue).await?;
                 self.link.set(true);
-                tracing::info!("RabbitMQ connected for consuming");
+                tracing::info!("RabbitMQ connected for consuming {}", self.queue);
                 empty.insert(session)
             }
         };
         let first = session.stream.next().await.ok_or(Error::Closed)??;
-        let mut batch = Batch { ids: read(&first), last: first };
+        let mut batch = Batch::of(first);
         while batch.ids.len() < MAX_BATCH_IDS {
             let Some(waiting) = session.stream.next().now_or_never() else { break };
-            let delivery = waiting.ok_or(Error::Closed)??;
-            batch.ids.extend(read(&delivery));
-            batch.last = delivery;
+            batch.add(waiting.ok_or(Error::Closed)??);
         }
         Ok(batch)
     }
 }
 
-async fn open(config: &BrokerConfig) -> Result<Session, Error> {
+async fn open(config: &BrokerConfig, queue: &str) -> Result<Session, Error> {
     let connection = connect(config, "recharge worker").await?;
     let channel = connection.create_channel().await?;
     topology::declare(&channel, &config.names).await?;
     channel.basic_qos(PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
     let stream = channel
-        .basic_consume(
-            ShortString::from(config.names.notify.as_str()),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
+        .basic_consume(ShortString::from(queue), "".into(), BasicConsumeOptions::default(), FieldTable::default())
         .await?;
     Ok(Session { stream, _connection: connection })
 }
 
 /// A message that is not ours holds no ids: it is acknowledged and forgotten, because the rows are what counts.
-fn read(delivery: &Delivery) -> Vec<NotifyId> {
+fn read<T: DeserializeOwned>(delivery: &Delivery) -> Vec<T> {
     decode(&delivery.data).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a message in the notify queue is no list of ids; it is dropped");
+        tracing::warn!(%error, "a message is no list of ids; it is dropped");
         Vec::new()
     })
 }

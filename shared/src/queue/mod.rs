@@ -1,4 +1,4 @@
-//! The only place that speaks AMQP. RabbitMQ carries the ids of stored notifications and makes things fast; that nothing
+//! The only place that speaks AMQP. RabbitMQ carries the ids of stored work and makes things fast; that nothing
 //! is lost is the notify log's work. So a message that cannot be sent is dropped, and the rescue loop finds its row.
 //!
 //! A broken connection is replaced whole, by a loop of ours that declares everything again: there is no state to recover.
@@ -11,11 +11,11 @@ mod topology;
 pub use consume::{Batch, Consumer};
 pub use events::{Announcer, Heard, listen};
 pub use publish::Publisher;
-pub use topology::QueueNames;
+pub use topology::{Line, QueueNames, WorkQueues};
 
-use crate::notify::NotifyId;
 use lapin::{Connection, ConnectionProperties};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     sync::{
         Arc,
@@ -60,11 +60,11 @@ impl Link {
 }
 
 /// What a message says: the ids of one group commit, as a JSON array of texts.
-fn encode(ids: &[NotifyId]) -> Vec<u8> {
+fn encode<T: Serialize>(ids: &[T]) -> Vec<u8> {
     serde_json::to_vec(ids).expect("a list of ids is JSON")
 }
 
-fn decode(message: &[u8]) -> Result<Vec<NotifyId>, serde_json::Error> {
+fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<Vec<T>, serde_json::Error> {
     serde_json::from_slice(message)
 }
 
@@ -118,14 +118,15 @@ fn reconnect_pause(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::NotifyId;
 
     #[test]
     fn a_message_carries_one_id_or_several() {
         for count in [1, 3] {
             let ids: Vec<_> = (0..count).map(|_| NotifyId::generate()).collect();
-            assert_eq!(decode(&encode(&ids)).expect("our own message"), ids);
+            assert_eq!(decode::<NotifyId>(&encode(&ids)).expect("our own message"), ids);
         }
-        assert!(decode(b"nonsense").is_err());
+        assert!(decode::<NotifyId>(b"nonsense").is_err());
     }
 
     #[test]

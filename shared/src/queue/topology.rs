@@ -1,6 +1,7 @@
 //! The queues, declared by code and idempotently, by whoever connects.
 
 use super::Error;
+use crate::notify::ladder;
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -14,13 +15,43 @@ const DELIVERY_LIMIT: i32 = 20;
 /// Messages about changed orders that the broker keeps for one listener; older ones give way.
 const MAX_UNHEARD: i32 = 10_000;
 
-/// The names: `<prefix>.notify` and its dead letters, and the exchange `<prefix>.events`.
+/// A kind of work, and the queues that carry its ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Notifications to handle.
+    Notify,
+    /// Refunds to take a step further.
+    Refund,
+}
+
+/// The queues of one [`Line`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkQueues {
+    /// Ids to work on now.
+    pub main: String,
+    /// Ids to work on later, a queue for each step of the ladder. A message leaves it for the main queue when its time is
+    /// up. All in one of them wait about equally long, so none stands behind another that waits for longer.
+    pub retries: [String; ladder::STEPS.len()],
+    /// Messages that the broker gave up on.
+    pub dead: String,
+}
+
+impl WorkQueues {
+    fn under(prefix: &str, line: &str) -> Self {
+        Self {
+            main: format!("{prefix}.{line}"),
+            retries: ladder::STEPS.map(|step| format!("{prefix}.{line}.retry.{}", step.name)),
+            dead: format!("{prefix}.{line}.dead"),
+        }
+    }
+}
+
+/// The names: `<prefix>.notify` and `<prefix>.refund`, each with its ladder and its dead letters, and the exchange
+/// `<prefix>.events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueNames {
-    /// Ids of notifications to handle.
-    pub notify: String,
-    /// Messages that the broker gave up on.
-    pub notify_dead: String,
+    notify: WorkQueues,
+    refund: WorkQueues,
     /// Order numbers of changed orders, for every listener: an exchange.
     pub events: String,
 }
@@ -29,27 +60,49 @@ impl QueueNames {
     /// The names under `prefix` (`QUEUE_PREFIX`).
     pub fn under(prefix: &str) -> Self {
         Self {
-            notify: format!("{prefix}.notify"),
-            notify_dead: format!("{prefix}.notify.dead"),
+            notify: WorkQueues::under(prefix, "notify"),
+            refund: WorkQueues::under(prefix, "refund"),
             events: format!("{prefix}.events"),
+        }
+    }
+
+    /// Those of one kind of work.
+    pub const fn of(&self, line: Line) -> &WorkQueues {
+        match line {
+            Line::Notify => &self.notify,
+            Line::Refund => &self.refund,
         }
     }
 }
 
 pub(super) async fn declare(channel: &Channel, names: &QueueNames) -> Result<(), Error> {
-    let mut dead = FieldTable::default();
-    dead.insert("x-queue-type".into(), text("quorum"));
-    queue(channel, &names.notify_dead, dead).await?;
+    for queues in [&names.notify, &names.refund] {
+        queue(channel, &queues.dead, quorum()).await?;
+        let mut main = giving_up_to(&queues.dead);
+        main.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+        queue(channel, &queues.main, main).await?;
+        for retry in &queues.retries {
+            // How long a message waits is said by the message, so that the ladder's scale may change.
+            queue(channel, retry, giving_up_to(&queues.main)).await?;
+        }
+    }
+    Ok(())
+}
 
-    let mut notify = FieldTable::default();
-    notify.insert("x-queue-type".into(), text("quorum"));
-    notify.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
-    notify.insert("x-dead-letter-exchange".into(), text(""));
-    notify.insert("x-dead-letter-routing-key".into(), text(&names.notify_dead));
-    // A dead letter leaves the queue only when its new queue has confirmed it; that needs reject-publish.
-    notify.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    notify.insert("x-overflow".into(), text("reject-publish"));
-    queue(channel, &names.notify, notify).await
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+/// What the queue gives up goes to `next`, and leaves it only when `next` has confirmed it; that needs reject-publish.
+fn giving_up_to(next: &str) -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-dead-letter-exchange".into(), text(""));
+    arguments.insert("x-dead-letter-routing-key".into(), text(next));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments
 }
 
 /// The exchange by which changed orders are announced. Durable, so that it is there for whoever comes first.
@@ -89,7 +142,10 @@ mod tests {
     #[test]
     fn the_prefix_is_the_first_word_of_every_name() {
         let names = QueueNames::under("payment");
-        assert_eq!((names.notify.as_str(), names.notify_dead.as_str()), ("payment.notify", "payment.notify.dead"));
+        let notify = names.of(Line::Notify);
+        assert_eq!((notify.main.as_str(), notify.dead.as_str()), ("payment.notify", "payment.notify.dead"));
+        assert_eq!(notify.retries[0], "payment.notify.retry.5s");
+        assert_eq!(names.of(Line::Refund).retries[6], "payment.refund.retry.6h");
         assert_eq!(names.events, "payment.events");
     }
 }

@@ -1,0 +1,120 @@
+//! Handling stored notifications, a set at a time: open, decide, apply, within the caller's transaction. The worker commits
+//! what it does; a replay looks at it and rolls it back.
+
+use crate::{
+    crash,
+    notify::{Claimed, Closing, Fault, Ladder, Outcome},
+    orders::OrderNo,
+    payments::{
+        Decision,
+        apply::{apply, report_late},
+    },
+    wechat::{Opener, notification::Opened},
+};
+use futures_util::future::join_all;
+use sqlx::PgTransaction;
+use std::{
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::available_parallelism,
+};
+
+/// Rows below which spreading the cryptography over all cores costs more than it saves.
+const WORTH_SPREADING: usize = 8;
+
+/// What became of a set.
+#[derive(Debug)]
+pub struct Handled {
+    /// What to write into the rows, in their order.
+    pub closings: Vec<Closing>,
+    decisions: Vec<Decision>,
+}
+
+impl Handled {
+    /// Nothing was applied.
+    pub const fn nothing(closings: Vec<Closing>) -> Self {
+        Self { closings, decisions: Vec::new() }
+    }
+
+    /// The orders that it changed.
+    pub fn changed_orders(&self) -> Vec<OrderNo> {
+        let settled = self.decisions.iter().filter_map(|decision| match decision {
+            Decision::Settle(settlement) => Some(settlement.order_no.clone()),
+            Decision::Duplicate | Decision::Refuse(_) => None,
+        });
+        settled.collect()
+    }
+
+    /// Says what a person may want to look at. To be called after the commit.
+    pub fn report(&self) {
+        report_late(&self.decisions);
+    }
+}
+
+/// Opens the claimed rows and applies what they vouch for. The rows themselves are not written: that is for the caller,
+/// with [`Handled::closings`]. What failed for a passing cause goes on by `ladder`, all of it with the same `jitter` (0..1).
+///
+/// # Errors
+/// What PostgreSQL says; nothing of the set may be committed then.
+pub async fn handle(
+    tx: &mut PgTransaction<'_>,
+    opener: &Opener,
+    claimed: &Arc<[Claimed]>,
+    ladder: Ladder,
+    jitter: f64,
+) -> sqlx::Result<Handled> {
+    let opened = open(opener, claimed).await;
+    let payments: Vec<_> = opened.iter().filter_map(|opened| opened.payment.as_ref().ok()).collect();
+    let decisions = apply(tx, &payments).await?;
+
+    let mut decided = decisions.iter();
+    let closings = claimed.iter().zip(&opened).map(|(row, opened)| {
+        let done = match &opened.payment {
+            Err(fault) => Err(fault),
+            Ok(_) => match decided.next().expect("there is one decision for each payment") {
+                Decision::Settle(_) => Ok(Outcome::Processed),
+                Decision::Duplicate => Ok(Outcome::Duplicate),
+                Decision::Refuse(fault) => Err(fault),
+            },
+        };
+        let outcome = done.unwrap_or_else(|fault| Outcome::of_fault(fault.clone(), row, ladder, jitter));
+        Closing { id: row.id, order_no: opened.order_no.clone(), outcome }
+    });
+    Ok(Handled { closings: closings.collect(), decisions })
+}
+
+/// What to write into rows that all failed for `fault`, whatever they say.
+pub fn fail_all(opener: &Opener, claimed: &[Claimed], fault: &Fault, ladder: Ladder, jitter: f64) -> Vec<Closing> {
+    let closings = claimed.iter().map(|row| {
+        // What killed a process must not be looked at again, not even for the order's number.
+        let order_no = if *fault == Fault::Poison { None } else { open_one(opener, row).order_no };
+        Closing { id: row.id, order_no, outcome: Outcome::of_fault(fault.clone(), row, ladder, jitter) }
+    });
+    closings.collect()
+}
+
+/// Verifies and decrypts on all cores.
+async fn open(opener: &Opener, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
+    if claimed.len() < WORTH_SPREADING {
+        return claimed.iter().map(|row| open_one(opener, row)).collect();
+    }
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let share = claimed.len().div_ceil(cores);
+    let shares = (0..claimed.len()).step_by(share).map(|start| {
+        let (opener, claimed) = (opener.clone(), Arc::clone(claimed));
+        tokio::task::spawn_blocking(move || {
+            claimed[start..].iter().take(share).map(|row| open_one(&opener, row)).collect::<Vec<_>>()
+        })
+    });
+    let opened = join_all(shares).await.into_iter();
+    opened.flat_map(|share| share.expect("a panic is caught at its row")).collect()
+}
+
+/// A bug that one row brings out must not take the others with it.
+fn open_one(opener: &Opener, row: &Claimed) -> Opened {
+    let opened = catch_unwind(AssertUnwindSafe(|| opener.open(&row.headers, &row.body)))
+        .unwrap_or(Opened { order_no: None, payment: Err(Fault::HandlerPanicked) });
+    crash::point("opened", opened.order_no.as_ref().map_or("", OrderNo::as_str));
+    opened
+}
