@@ -8,7 +8,7 @@ use shared::{
     health::Needs,
     metrics::Metrics,
     orders::OrderNo,
-    queue::Announcer,
+    queue::{Announcer, Publisher},
     token::TokenKey,
     wechat::{Client, KeyRing, Merchant},
 };
@@ -33,6 +33,8 @@ pub struct App {
     pub order_ttl: TimeDelta,
     /// How fast WeChat Pay may be asked about orders.
     pub budget: Budget,
+    /// Names work to the workers at once; `None` without a broker, where they find it.
+    pub publisher: Option<Publisher>,
     /// Stores callbacks.
     pub intake: Intake,
     /// How many refused callbacks are kept.

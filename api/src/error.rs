@@ -9,6 +9,7 @@ use serde::Serialize;
 use shared::{
     checkout::{AskError, PlaceError},
     notify::Fault,
+    refunds::create::{CreateError, NotAllowed},
     wechat,
 };
 use std::{error::Error, num::NonZeroU32, time::Duration};
@@ -45,6 +46,10 @@ pub enum ApiError {
     IdempotencyConflict,
     #[error("an equal request is still under way; try again in a moment")]
     UnderWay,
+    #[error("this refund is not allowed: {0}")]
+    RefundNotAllowed(NotAllowed),
+    #[error("the user has spent some of the points: {0} are missing; allowNegativeBalance takes them all the same")]
+    InsufficientPoints(i64),
     #[error("WeChat Pay's payment does not fit the order: {0}")]
     Misfit(Fault),
     #[error("WeChat Pay refused the order")]
@@ -74,6 +79,8 @@ impl ApiError {
             Self::AlreadyPaid => (StatusCode::CONFLICT, "order_already_paid"),
             Self::NotCancellable => (StatusCode::CONFLICT, "order_not_cancellable"),
             Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
+            Self::RefundNotAllowed(_) => (StatusCode::CONFLICT, "refund_not_allowed"),
+            Self::InsufficientPoints(_) => (StatusCode::CONFLICT, "insufficient_points"),
             Self::Misfit(_) | Self::WechatRejected(_) => (StatusCode::BAD_GATEWAY, "wechat_rejected"),
             Self::UnderWay | Self::WechatUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "wechat_unavailable"),
             Self::Internal(_) | Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -90,6 +97,18 @@ impl From<PlaceError> for ApiError {
             PlaceError::Rejected(error) => Self::WechatRejected(error),
             PlaceError::Unavailable(error) => Self::WechatUnavailable(error),
             PlaceError::Database(error) => Self::Internal(error),
+        }
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::NoOrder => Self::NotFound("order"),
+            CreateError::NotAllowed(why) => Self::RefundNotAllowed(why),
+            CreateError::InsufficientPoints(missing) => Self::InsufficientPoints(missing),
+            CreateError::KeyConflict => Self::IdempotencyConflict,
+            CreateError::Database(error) => Self::Internal(error),
         }
     }
 }

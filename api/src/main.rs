@@ -21,6 +21,7 @@ mod package_admin;
 mod packages;
 mod page;
 mod points;
+mod refunds;
 mod request_id;
 mod router;
 mod settle;
@@ -100,7 +101,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         publisher
     });
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: publisher.as_ref().map(Publisher::link) };
-    let intake = intake::start(&intake_db, publisher, &storing, &stop_storing);
+    let intake = intake::start(&intake_db, publisher.clone(), &storing, &stop_storing);
 
     let app = Arc::new(App {
         db,
@@ -109,6 +110,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         tokens: config.tokens,
         order_ttl: config.order_ttl,
         budget,
+        publisher,
         intake,
         rejected: notify::sampler(),
         limits: Limits::new(config.limits),

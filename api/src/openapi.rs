@@ -68,6 +68,32 @@ pub struct OrderNoParam {
     order_no: String,
 }
 
+/// A refund, by its number.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub struct RefundNoParam {
+    /// The refund's number.
+    #[param(rename = "refundNo", pattern = r"^[0-9A-Za-z_|*@-]{1,64}$", example = "019aab38f6f07b1c9d1d2f3a4b5c6d7e")]
+    refund_no: String,
+}
+
+/// How much of an order is to go back.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub struct RefundRequestBody {
+    /// Fen; all that is left unless told.
+    #[schema(minimum = 1, required = false, example = 100)]
+    amount: i64,
+    /// Shown to the payer; at most 80 bytes of UTF-8.
+    #[schema(min_length = 1, max_length = 80, required = false)]
+    reason: String,
+    /// Points that the user has spent are taken all the same; the balance goes below zero.
+    #[schema(required = false)]
+    allow_negative_balance: bool,
+}
+
 /// What to buy, and how to pay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -2,7 +2,7 @@
 
 use crate::{
     app::App, error::ApiError, events, health, limits, notify, openapi::Description, order_search, orders,
-    package_admin, packages, points, request_id, settle, statistics,
+    package_admin, packages, points, refunds, request_id, settle, statistics,
 };
 use axum::{
     Router, middleware,
@@ -42,6 +42,9 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(package_admin::patch))
         .routes(routes!(order_search::all))
         .routes(routes!(settle::sync))
+        .routes(routes!(refunds::refund))
+        .routes(routes!(refunds::list))
+        .routes(routes!(refunds::one))
         .routes(routes!(statistics::figures))
         .routes(routes!(notify::payment))
         .routes(routes!(notify::refund))

@@ -3,12 +3,11 @@
 
 use crate::{
     crash,
-    notify::{Claimed, Closing, Fault, Ladder, Outcome},
+    notify::{Claimed, Closing, Fact, Fault, Ladder, Outcome},
     orders::OrderNo,
-    payments::{
-        Decision,
-        apply::{apply, report_late},
-    },
+    payments::{self, apply::report_late},
+    refunds::{self, apply::report_changes},
+    users::UserId,
     wechat::{Opener, notification::Opened},
 };
 use futures_util::future::join_all;
@@ -28,27 +27,46 @@ const WORTH_SPREADING: usize = 8;
 pub struct Handled {
     /// What to write into the rows, in their order.
     pub closings: Vec<Closing>,
-    decisions: Vec<Decision>,
+    payments: Vec<payments::Decision>,
+    refunds: Vec<refunds::Decision>,
 }
 
 impl Handled {
     /// Nothing was applied.
     pub const fn nothing(closings: Vec<Closing>) -> Self {
-        Self { closings, decisions: Vec::new() }
+        Self { closings, payments: Vec::new(), refunds: Vec::new() }
     }
 
     /// The orders that it changed.
     pub fn changed_orders(&self) -> Vec<OrderNo> {
-        let settled = self.decisions.iter().filter_map(|decision| match decision {
-            Decision::Settle(settlement) => Some(settlement.order_no.clone()),
-            Decision::Duplicate | Decision::Refuse(_) => None,
+        let paid = self.payments.iter().filter_map(|decision| match decision {
+            payments::Decision::Settle(settlement) => Some(settlement.order_no.clone()),
+            payments::Decision::Duplicate | payments::Decision::Refuse(_) => None,
         });
-        settled.collect()
+        let refunded = self.refunds.iter().filter_map(|decision| Some(decision.change()?.of.as_ref()?.0.clone()));
+        paid.chain(refunded).collect()
     }
 
     /// Says what a person may want to look at. To be called after the commit.
     pub fn report(&self) {
-        report_late(&self.decisions);
+        report_late(&self.payments);
+        report_changes(&self.refunds);
+    }
+
+    /// How the points of the set moved: user, order, and by how much.
+    pub fn movements(&self) -> Vec<(UserId, OrderNo, i64)> {
+        let paid = self.payments.iter().filter_map(|decision| match decision {
+            payments::Decision::Settle(s) => {
+                Some((s.user_id.clone(), s.order_no.clone(), s.points.get() + s.bonus_points.get()))
+            }
+            payments::Decision::Duplicate | payments::Decision::Refuse(_) => None,
+        });
+        let refunded = self.refunds.iter().filter_map(|decision| {
+            let change = decision.change()?;
+            let (order_no, user_id) = change.of.clone()?;
+            Some((user_id, order_no, change.points_moved()))
+        });
+        paid.chain(refunded).collect()
     }
 }
 
@@ -65,23 +83,44 @@ pub async fn handle(
     jitter: f64,
 ) -> sqlx::Result<Handled> {
     let opened = open(opener, claimed).await;
-    let payments: Vec<_> = opened.iter().filter_map(|opened| opened.payment.as_ref().ok()).collect();
-    let decisions = apply(tx, &payments).await?;
+    let (mut paid, mut refunded) = (Vec::new(), Vec::new());
+    for fact in opened.iter().filter_map(|opened| opened.fact.as_ref().ok()) {
+        match fact {
+            Fact::Payment(payment) => paid.push(payment),
+            Fact::Refund(report) => refunded.push(report),
+        }
+    }
+    let payments = payments::apply::apply(tx, &paid).await?;
+    let refunds = refunds::apply::apply(tx, &refunded, ladder).await?;
 
-    let mut decided = decisions.iter();
+    let (mut paid, mut refunded) = (payments.iter().map(of_payment), refunds.iter().map(of_refund));
     let closings = claimed.iter().zip(&opened).map(|(row, opened)| {
-        let done = match &opened.payment {
-            Err(fault) => Err(fault),
-            Ok(_) => match decided.next().expect("there is one decision for each payment") {
-                Decision::Settle(_) => Ok(Outcome::Processed),
-                Decision::Duplicate => Ok(Outcome::Duplicate),
-                Decision::Refuse(fault) => Err(fault),
-            },
+        let decided = match &opened.fact {
+            Err(fault) => Some(Err(fault.clone())),
+            Ok(Fact::Payment(_)) => paid.next(),
+            Ok(Fact::Refund(_)) => refunded.next(),
         };
-        let outcome = done.unwrap_or_else(|fault| Outcome::of_fault(fault.clone(), row, ladder, jitter));
+        let decided = decided.expect("there is one decision for each fact");
+        let outcome = decided.unwrap_or_else(|fault| Outcome::of_fault(fault, row, ladder, jitter));
         Closing { id: row.id, order_no: opened.order_no.clone(), outcome }
     });
-    Ok(Handled { closings: closings.collect(), decisions })
+    Ok(Handled { closings: closings.collect(), payments, refunds })
+}
+
+fn of_payment(decision: &payments::Decision) -> Result<Outcome, Fault> {
+    match decision {
+        payments::Decision::Settle(_) => Ok(Outcome::Processed),
+        payments::Decision::Duplicate => Ok(Outcome::Duplicate),
+        payments::Decision::Refuse(fault) => Err(fault.clone()),
+    }
+}
+
+fn of_refund(decision: &refunds::Decision) -> Result<Outcome, Fault> {
+    match decision {
+        refunds::Decision::Apply(_) => Ok(Outcome::Processed),
+        refunds::Decision::Duplicate => Ok(Outcome::Duplicate),
+        refunds::Decision::Refuse(fault) => Err(fault.clone()),
+    }
 }
 
 /// What to write into rows that all failed for `fault`, whatever they say.
@@ -114,7 +153,7 @@ async fn open(opener: &Opener, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
 /// A bug that one row brings out must not take the others with it.
 fn open_one(opener: &Opener, row: &Claimed) -> Opened {
     let opened = catch_unwind(AssertUnwindSafe(|| opener.open(&row.headers, &row.body)))
-        .unwrap_or(Opened { order_no: None, payment: Err(Fault::HandlerPanicked) });
+        .unwrap_or(Opened { order_no: None, fact: Err(Fault::HandlerPanicked) });
     crash::point("opened", opened.order_no.as_ref().map_or("", OrderNo::as_str));
     opened
 }

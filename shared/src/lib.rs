@@ -10,6 +10,7 @@ pub mod orders;
 pub mod packages;
 pub mod payments;
 pub mod points;
+pub mod refunds;
 pub mod statistics;
 pub mod users;
 

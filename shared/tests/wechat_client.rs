@@ -6,7 +6,7 @@ use shared::{
     clock,
     config::{self, Env},
     orders::OrderNo,
-    wechat::{Client, Error, KeyRing, NativeOrder, NewRefund, RefundStatus, TradeState, Transaction},
+    wechat::{Client, Error, KeyRing, NativeOrder, NewRefund, Refund, RefundStatus, TradeState, Transaction},
 };
 use simulator::{
     config::Cli,
@@ -82,16 +82,13 @@ impl Wechat {
         (order_no, transaction)
     }
 
-    fn refund_of(transaction: &Transaction, number: &str, fen: i64) -> NewRefund {
-        let amount = json!({"refund": fen, "total": 300});
-        let fen = |name: &str| serde_json::from_value(amount[name].clone()).expect("an amount");
-        NewRefund {
-            transaction_id: transaction.transaction_id.clone().expect("a paid order"),
-            out_refund_no: number.into(),
-            reason: Some("退款".into()),
-            notify_url: "http://127.0.0.1:9/notify/refund".into(),
-            amount: shared::wechat::RefundAmount { refund: fen("refund"), total: fen("total"), currency: "CNY" },
-        }
+    async fn refund(&self, transaction: &Transaction, number: &str, fen: i64) -> Result<Refund, Error> {
+        let amount = |fen: i64| serde_json::from_value(json!(fen)).expect("an amount");
+        let id = transaction.transaction_id.as_deref().expect("a paid order").parse().expect("a transaction id");
+        let out_refund_no = &number.parse().expect("a refund number");
+        let reason = Some("退款");
+        let (refund, total) = (amount(fen), amount(300));
+        self.client.refund(&NewRefund { transaction_id: &id, out_refund_no, reason, refund, total }).await
     }
 
     async fn stop(self) {
@@ -145,17 +142,16 @@ async fn a_paid_order_is_found_by_both_numbers_and_cannot_be_closed() {
 async fn a_refund_is_the_same_one_however_often_it_is_asked_for() {
     let wechat = Wechat::start("public-key", true).await;
     let (order_no, transaction) = wechat.paid().await;
-    let refund = Wechat::refund_of(&transaction, "RF@1|*", 100);
-    let first = wechat.client.refund(&refund).await.expect("accepted");
+    let first = wechat.refund(&transaction, "RF@1|*", 100).await.expect("accepted");
     assert_eq!((first.status, first.out_trade_no.as_str()), (RefundStatus::Processing, order_no.as_str()));
-    let again = wechat.client.refund(&refund).await.expect("accepted");
+    let again = wechat.refund(&transaction, "RF@1|*", 100).await.expect("accepted");
     assert_eq!(again.refund_id, first.refund_id);
-    let found = wechat.client.find_refund("RF@1|*").await.expect("the refund");
+    let found = wechat.client.find_refund(&"RF@1|*".parse().expect("a number")).await.expect("the refund");
     assert_eq!(found.refund_id, first.refund_id);
 
-    let too_much = Wechat::refund_of(&transaction, "RF2", 201);
-    assert_eq!(code(&wechat.client.refund(&too_much).await.expect_err("only 200 are left")), "INVALID_REQUEST");
-    let unknown = wechat.client.find_refund("RF3").await.expect_err("nobody asked for it");
+    let too_much = wechat.refund(&transaction, "RF2", 201).await.expect_err("only 200 are left");
+    assert_eq!(code(&too_much), "INVALID_REQUEST");
+    let unknown = wechat.client.find_refund(&"RF3".parse().expect("a number")).await.expect_err("nobody asked for it");
     assert_eq!(code(&unknown), "RESOURCE_NOT_EXISTS");
     wechat.stop().await;
 }
@@ -186,12 +182,10 @@ async fn an_answer_that_cannot_be_trusted_is_an_unknown_outcome() {
 
         let (_, transaction) = wechat.paid().await;
         wechat.next_answers("refund", fault, 3).await;
-        let refund = Wechat::refund_of(&transaction, order_no.as_str(), 300);
-        let error = wechat.client.refund(&refund).await.expect_err(fault);
+        let error = wechat.refund(&transaction, order_no.as_str(), 300).await.expect_err(fault);
         assert!(matches!(error, Error::Unknown(_)), "{fault}: {error}");
         wechat
-            .client
-            .refund(&refund)
+            .refund(&transaction, order_no.as_str(), 300)
             .await
             .unwrap_or_else(|error| panic!("the same refund again after {fault}: {error}"));
     }

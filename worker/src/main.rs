@@ -5,6 +5,7 @@ mod confirm;
 mod consume;
 mod health;
 mod notify;
+mod refunds;
 mod rescue;
 mod sweep;
 
@@ -114,6 +115,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
 
     working.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
+    let refunder = refunds::Refunder {
+        db: db.clone(),
+        wechat: wechat.clone(),
+        budget: budget.clone(),
+        announcer: announcer.clone(),
+        publisher: deps.publisher.clone(),
+        ladder: config.ladder,
+    };
+    working.spawn("refunds", refunder.clone().run(stop.clone()));
     working.spawn("confirming", confirm::Confirmer { db: db.clone(), wechat, budget, announcer }.run(stop.clone()));
     working.spawn("housekeeping", sweep::run(db, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
@@ -121,6 +131,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let rescue = rescue::run(handler(), pace, stop.clone());
     working.spawn("rescue", after_keys(Arc::clone(&keys), stop.clone(), rescue));
     if let (Some(broker), Some(link)) = (broker, link) {
+        working.spawn("consuming refunds", refunder.clone().consume(broker.clone(), stop.clone()));
+        working.spawn("looking after dead refunds", refunder.consume_dead(broker.clone(), stop.clone()));
         let dead = consume::run_dead(handler(), broker.clone(), Link::default(), stop.clone());
         working.spawn("looking after dead letters", after_keys(Arc::clone(&keys), stop.clone(), dead));
         let consuming = consume::run(handler(), broker, link, stop.clone());

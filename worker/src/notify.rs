@@ -3,6 +3,7 @@
 
 use chrono::TimeDelta;
 use shared::{
+    checkout::ask,
     crash, db,
     handling::{Handled, fail_all, handle},
     metrics,
@@ -220,6 +221,11 @@ impl Handler {
     fn follow_up(&self, claimed: &[Claimed], closings: &[Closing]) {
         report(closings);
         self.bring_back(closings);
+        for order_no in unpaid(closings) {
+            // Its payment may have been told to nobody: WeChat Pay knows. Then the refund's next attempt finds it paid.
+            let (db, wechat, order_no) = (self.deps.db.clone(), self.deps.wechat.clone(), order_no.clone());
+            tokio::spawn(async move { ask(&db, &wechat, &order_no).await });
+        }
         // The door has seen a key that is not here yet. By the row's next attempt it will be.
         let missing = closings.iter().position(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable));
         if let Some(at) = missing {
@@ -245,6 +251,12 @@ impl Handler {
 
 fn ids(claimed: &[Claimed]) -> Vec<NotifyId> {
     claimed.iter().map(|row| row.id).collect()
+}
+
+/// Orders that money went back from, and whose payment is not known here.
+fn unpaid(closings: &[Closing]) -> impl Iterator<Item = &OrderNo> {
+    let early = closings.iter().filter(|closing| closing.outcome.fault() == Some(&Fault::OrderNotPaid));
+    early.filter_map(|closing| closing.order_no.as_ref())
 }
 
 /// In which parts a set must be handled, the last one first; `None` when it can be handled as it is. Suspects stand alone.

@@ -9,12 +9,15 @@ use sqlx::{PgExecutor, PgTransaction};
 pub enum Operation {
     /// A new order; the subject is its number.
     CreateOrder,
+    /// A new refund; the subject is its number.
+    CreateRefund,
 }
 
 impl Operation {
     const fn as_str(self) -> &'static str {
         match self {
             Self::CreateOrder => "order.create",
+            Self::CreateRefund => "refund.create",
         }
     }
 }

@@ -56,9 +56,15 @@ pub enum Fault {
     /// The order was already paid by another transaction.
     #[error("the order was already paid by another transaction; this money must go back")]
     PaidTwice,
-    /// There is no refund of ours with this number.
-    #[error("there is no refund with this out_refund_no")]
-    RefundNotFound,
+    /// A refund of an order whose payment is not known here (yet).
+    #[error("the order it refunds is not paid here")]
+    OrderNotPaid,
+    /// Another amount, payment or number than the refund has here.
+    #[error("the refund has another amount, payment or refund_id here")]
+    RefundMismatch,
+    /// The refund has ended here, and otherwise.
+    #[error("the refund has ended otherwise here; its points do not fit its money now")]
+    RefundContradicted,
     /// A bug of ours, at this row alone.
     #[error("handling it panicked; see the worker's log")]
     HandlerPanicked,
@@ -91,7 +97,9 @@ impl Fault {
             Self::CurrencyMismatch => "currency_mismatch",
             Self::TradeStateUnexpected => "trade_state_unexpected",
             Self::PaidTwice => "paid_twice",
-            Self::RefundNotFound => "refund_not_found",
+            Self::OrderNotPaid => "order_not_paid",
+            Self::RefundMismatch => "refund_mismatch",
+            Self::RefundContradicted => "refund_contradicted",
             Self::HandlerPanicked => "handler_panicked",
             Self::Poison => "poison",
             Self::DatabaseRefused(_) => "database_refused",
@@ -104,9 +112,11 @@ impl Fault {
         match self {
             // A stored row was verified at the door: when it fails now, the keys differ between the processes, and another
             // worker, or this one when its keys are right, can do it.
-            Self::KeyUnavailable | Self::SignatureInvalid | Self::OrderNotFound | Self::DatabaseError(_) => {
-                Class::Passing
-            }
+            Self::KeyUnavailable
+            | Self::SignatureInvalid
+            | Self::OrderNotFound
+            | Self::OrderNotPaid
+            | Self::DatabaseError(_) => Class::Passing,
             Self::Malformed(_)
             | Self::HandlerPanicked
             | Self::Poison
@@ -117,7 +127,8 @@ impl Fault {
             | Self::CurrencyMismatch
             | Self::TradeStateUnexpected
             | Self::PaidTwice
-            | Self::RefundNotFound
+            | Self::RefundMismatch
+            | Self::RefundContradicted
             | Self::DatabaseRefused(_) => Class::Final,
             Self::SignatureProbe | Self::TimestampStale | Self::EventUnsupported => Class::NotOurs,
         }

@@ -51,6 +51,13 @@ impl Ladder {
         Some(TimeDelta::milliseconds(milliseconds))
     }
 
+    /// Another delay, at the ladder's scale.
+    pub fn scale(self, delay: TimeDelta) -> TimeDelta {
+        #[expect(clippy::cast_possible_truncation, reason = "days, in milliseconds, times the scale")]
+        let milliseconds = (delay.as_seconds_f64() * self.scale * 1_000.0) as i64;
+        TimeDelta::milliseconds(milliseconds)
+    }
+
     /// The longest delay: for what is worth trying for ever.
     pub fn last(self, jitter: f64) -> TimeDelta {
         self.delay(STEPS.len() - 1, jitter).unwrap_or_default()

@@ -9,7 +9,7 @@ mod fault;
 pub use fault::{Class, Fault};
 pub use ladder::Ladder;
 
-use crate::orders::OrderNo;
+use crate::{orders::OrderNo, payments::Payment, refunds::Report};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -57,6 +57,15 @@ impl NotifyType {
             Self::Refund => "refund",
         }
     }
+}
+
+/// What a notification vouches for, once it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Money came.
+    Payment(Payment),
+    /// Money went back, or did not.
+    Refund(Report),
 }
 
 /// What became of a notification so far.

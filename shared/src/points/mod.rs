@@ -20,6 +20,9 @@ pub struct Points(i64);
 pub struct NegativePoints(i64);
 
 impl Points {
+    /// None.
+    pub const ZERO: Self = Self(0);
+
     /// The number.
     pub const fn get(self) -> i64 {
         self.0

@@ -16,6 +16,7 @@ use crate::{
     notify::Fault,
     orders::{OrderNo, TransactionId},
     payments::Payment,
+    refunds::RefundNo,
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
@@ -73,6 +74,30 @@ struct OrderAmount {
 #[derive(Serialize)]
 struct CloseRequest<'a> {
     mchid: &'a str,
+}
+
+#[derive(Serialize)]
+struct RefundRequest<'a> {
+    transaction_id: &'a str,
+    out_refund_no: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    // Always given: without it no callback comes in this protocol's form (wechatpay-v3.md §4.5).
+    notify_url: &'a str,
+    amount: RefundRequestAmount,
+}
+
+#[derive(Serialize)]
+struct RefundRequestAmount {
+    refund: Fen,
+    total: Fen,
+    currency: &'static str,
+}
+
+#[derive(Serialize)]
+struct AbnormalRequest<'a> {
+    out_refund_no: &'a str,
+    r#type: &'static str,
 }
 
 /// A client of WeChat Pay, for one merchant. Clones share everything.
@@ -141,13 +166,28 @@ impl Client {
     }
 
     /// Asks for a refund. An answer means accepted, not refunded.
-    pub async fn refund(&self, refund: &NewRefund) -> Result<Refund, Error> {
-        self.json(Method::POST, "/v3/refund/domestic/refunds", &body(refund)).await
+    pub async fn refund(&self, refund: &NewRefund<'_>) -> Result<Refund, Error> {
+        let request = RefundRequest {
+            transaction_id: refund.transaction_id.as_str(),
+            out_refund_no: refund.out_refund_no.as_str(),
+            reason: refund.reason.map(|reason| cut_to_bytes(reason, 80)),
+            notify_url: &self.merchant.refund_notify_url,
+            amount: RefundRequestAmount { refund: refund.refund, total: refund.total, currency: "CNY" },
+        };
+        self.json(Method::POST, "/v3/refund/domestic/refunds", &body(&request)).await
     }
 
     /// The refund with this number of ours.
-    pub async fn find_refund(&self, out_refund_no: &str) -> Result<Refund, Error> {
-        self.json(Method::GET, &format!("/v3/refund/domestic/refunds/{}", path(out_refund_no)), "").await
+    pub async fn find_refund(&self, out_refund_no: &RefundNo) -> Result<Refund, Error> {
+        self.json(Method::GET, &format!("/v3/refund/domestic/refunds/{}", path(out_refund_no.as_str())), "").await
+    }
+
+    /// Sends an abnormal refund to the merchant's own settlement account, from where it is paid out by hand
+    /// (wechatpay-v3.md §7.6). `refund_id` is WeChat Pay's number of it.
+    pub async fn redirect_abnormal(&self, refund_id: &str, out_refund_no: &RefundNo) -> Result<Refund, Error> {
+        let request = AbnormalRequest { out_refund_no: out_refund_no.as_str(), r#type: "MERCHANT_BANK_CARD" };
+        let target = format!("/v3/refund/domestic/refunds/{}/apply-abnormal-refund", path(refund_id));
+        self.json(Method::POST, &target, &body(&request)).await
     }
 
     /// Fetches the platform certificates into the key ring. A merchant of public-key mode has none, which is fine.

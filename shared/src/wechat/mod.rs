@@ -3,19 +3,19 @@
 //! `wechatpay-v3.md` in the sources' comments names the sections of our protocol reference.
 
 pub mod client;
+pub mod error;
 pub mod keys;
 pub mod notification;
 pub mod resource;
 pub mod signature;
 
-mod error;
 mod model;
 mod transport;
 
 pub use client::{Client, NativeOrder};
 pub use error::Error;
 pub use keys::{KeyRing, PlatformKey};
-pub use model::{NewRefund, Refund, RefundAmount, RefundStatus, TradeState, Transaction};
+pub use model::{NewRefund, Refund, RefundNotice, RefundStatus, TradeState, Transaction};
 pub use notification::Opener;
 pub use resource::ApiV3Key;
 pub use signature::Signer;

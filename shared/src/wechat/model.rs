@@ -1,8 +1,14 @@
 //! The protocol's objects, as far as we use them. Unknown fields and new values are tolerated, as the protocol asks.
 
-use crate::{money::Fen, notify::Fault, payments::Payment};
+use crate::{
+    money::Fen,
+    notify::Fault,
+    orders::TransactionId,
+    payments::Payment,
+    refunds::{RefundEvent, RefundNo, Report},
+};
 use chrono::{DateTime, FixedOffset, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// Where WeChat Pay has an order (wechatpay-v3.md §6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -93,30 +99,18 @@ pub(super) struct NativeAnswer {
 }
 
 /// A refund to ask for (wechatpay-v3.md §7.1). A repeat must be the same in every field.
-#[derive(Clone, Debug, Serialize)]
-pub struct NewRefund {
+#[derive(Clone, Debug)]
+pub struct NewRefund<'a> {
     /// The payment it takes from.
-    pub transaction_id: String,
+    pub transaction_id: &'a TransactionId,
     /// Our number, the idempotency key: a new one would refund twice.
-    pub out_refund_no: String,
-    /// Shown to the payer, at most 80 bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Always given: without it no callback comes in this protocol's form.
-    pub notify_url: String,
-    /// How much.
-    pub amount: RefundAmount,
-}
-
-/// The amounts of a refund to ask for.
-#[derive(Clone, Debug, Serialize)]
-pub struct RefundAmount {
-    /// Fen to give back.
+    pub out_refund_no: &'a RefundNo,
+    /// Shown to the payer; cut to 80 bytes.
+    pub reason: Option<&'a str>,
+    /// What goes back.
     pub refund: Fen,
-    /// Fen of the order.
+    /// What was paid.
     pub total: Fen,
-    /// `CNY`; required here.
-    pub currency: &'static str,
 }
 
 /// Where WeChat Pay has a refund (wechatpay-v3.md §7.3).
@@ -152,6 +146,93 @@ pub struct Refund {
     /// When the money went back.
     #[serde(default)]
     pub success_time: Option<DateTime<FixedOffset>>,
+    /// How much.
+    pub amount: RefundAmount,
+}
+
+/// The amounts of a refund; those of the payer, less coupons, are not our business.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct RefundAmount {
+    /// Fen of the payment.
+    pub total: i64,
+    /// Fen that go back.
+    pub refund: i64,
+}
+
+/// The plaintext of a refund notification (wechatpay-v3.md §4.5), which is not the object of the API.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RefundNotice {
+    /// Whose account.
+    pub mchid: String,
+    /// The order's number.
+    pub out_trade_no: String,
+    transaction_id: String,
+    out_refund_no: String,
+    refund_id: String,
+    refund_status: RefundStatus,
+    #[serde(default)]
+    success_time: Option<DateTime<FixedOffset>>,
+    amount: RefundAmount,
+}
+
+impl Refund {
+    /// What WeChat Pay says of the refund; `None` for a state that this service does not know.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`], by what is out of its range.
+    pub fn report(&self) -> Result<Option<Report>, Fault> {
+        let Some(event) = self.status.event() else { return Ok(None) };
+        let Self { refund_id, out_refund_no, transaction_id, out_trade_no, success_time, amount, .. } = self;
+        report(event, [out_refund_no, out_trade_no, transaction_id, refund_id], *success_time, *amount).map(Some)
+    }
+}
+
+impl RefundNotice {
+    /// What WeChat Pay says of the refund.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`], by what is out of its range.
+    pub fn report(&self) -> Result<Report, Fault> {
+        // It is never told that a refund was accepted (wechatpay-v3.md §4.5).
+        let event = self.refund_status.event().filter(|event| *event != RefundEvent::Accepted);
+        let event = event.ok_or(Fault::Malformed("refund_status is none of those that are told"))?;
+        let Self { refund_id, out_refund_no, transaction_id, out_trade_no, success_time, amount, .. } = self;
+        report(event, [out_refund_no, out_trade_no, transaction_id, refund_id], *success_time, *amount)
+    }
+}
+
+impl RefundStatus {
+    const fn event(self) -> Option<RefundEvent> {
+        match self {
+            Self::Processing => Some(RefundEvent::Accepted),
+            Self::Success => Some(RefundEvent::Succeeded),
+            Self::Closed => Some(RefundEvent::Closed),
+            Self::Abnormal => Some(RefundEvent::Stuck),
+            Self::Unknown => None,
+        }
+    }
+}
+
+fn report(
+    event: RefundEvent,
+    [out_refund_no, out_trade_no, transaction_id, refund_id]: [&str; 4],
+    success_time: Option<DateTime<FixedOffset>>,
+    amount: RefundAmount,
+) -> Result<Report, Fault> {
+    let fen = |amount: i64| Fen::try_from(amount).ok().filter(|amount| *amount >= Fen::ONE);
+    if !(1..=32).contains(&refund_id.len()) {
+        return Err(Fault::Malformed("refund_id is out of its range"));
+    }
+    Ok(Report {
+        refund_no: out_refund_no.parse().map_err(|_| Fault::Malformed("out_refund_no is out of its alphabet"))?,
+        order_no: out_trade_no.parse().map_err(|_| Fault::Malformed("out_trade_no is out of its alphabet"))?,
+        transaction_id: transaction_id.parse().map_err(|_| Fault::Malformed("transaction_id is out of its range"))?,
+        wechat_refund_id: refund_id.to_owned(),
+        event,
+        succeeded_at: success_time.filter(|_| event == RefundEvent::Succeeded).map(|at| at.with_timezone(&Utc)),
+        amount: fen(amount.refund).ok_or(Fault::Malformed("amount.refund is out of its range"))?,
+        total: fen(amount.total).ok_or(Fault::Malformed("amount.total is out of its range"))?,
+    })
 }
 
 #[cfg(test)]

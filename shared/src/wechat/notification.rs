@@ -1,15 +1,14 @@
 //! Notifications: from the stored bytes to a verified fact (wechatpay-v3.md §4).
 
 use super::{
-    Merchant, Transaction,
+    Merchant, RefundNotice, Transaction,
     keys::KeyRing,
     resource::{Resource, ResourceError},
     signature::Signed,
 };
 use crate::{
-    notify::{Fault, NotifyHeaders, NotifyType},
+    notify::{Fact, Fault, NotifyHeaders, NotifyType},
     orders::OrderNo,
-    payments::Payment,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use std::{borrow::Cow, sync::Arc};
@@ -28,13 +27,6 @@ struct Envelope<'a> {
     event_type: Cow<'a, str>,
     #[serde(borrow)]
     resource: Resource<'a>,
-}
-
-/// The plaintext of a refund notification (wechatpay-v3.md §4.5).
-#[derive(Deserialize)]
-struct RefundPlaintext {
-    mchid: String,
-    out_trade_no: String,
 }
 
 /// The body is not JSON.
@@ -63,8 +55,8 @@ pub fn notify_type(body: &[u8]) -> Result<Option<NotifyType>, NotJson> {
 pub struct Opened {
     /// The order it names, as soon as that could be read.
     pub order_no: Option<OrderNo>,
-    /// The payment it vouches for, or why it is of no use.
-    pub payment: Result<Payment, Fault>,
+    /// What it vouches for, or why it is of no use.
+    pub fact: Result<Fact, Fault>,
 }
 
 /// Opens stored notifications: verifies again, because a worker trusts nothing but what was signed; then decrypts, and
@@ -85,7 +77,7 @@ impl Opener {
     pub fn open(&self, headers: &NotifyHeaders, body: &[u8]) -> Opened {
         match self.decrypt(headers, body) {
             Ok((event_type, plaintext)) => self.read(&event_type, &plaintext),
-            Err(fault) => Opened { order_no: None, payment: Err(fault) },
+            Err(fault) => Opened { order_no: None, fact: Err(fault) },
         }
     }
 
@@ -119,21 +111,21 @@ impl Opener {
             return self.read_refund(plaintext);
         }
         let Ok(transaction) = serde_json::from_slice::<Transaction>(plaintext) else {
-            return Opened { order_no: None, payment: Err(Fault::Malformed("the plaintext is no transaction")) };
+            return Opened { order_no: None, fact: Err(Fault::Malformed("the plaintext is no transaction")) };
         };
         Opened {
             order_no: transaction.out_trade_no.parse().ok(),
-            payment: transaction.payment(&self.merchant.mch_id, &self.merchant.app_id),
+            fact: transaction.payment(&self.merchant.mch_id, &self.merchant.app_id).map(Fact::Payment),
         }
     }
 
     fn read_refund(&self, plaintext: &[u8]) -> Opened {
-        let Ok(refund) = serde_json::from_slice::<RefundPlaintext>(plaintext) else {
-            return Opened { order_no: None, payment: Err(Fault::Malformed("the plaintext is no refund")) };
+        let Ok(notice) = serde_json::from_slice::<RefundNotice>(plaintext) else {
+            return Opened { order_no: None, fact: Err(Fault::Malformed("the plaintext is no refund")) };
         };
-        // No refund has left this service yet, so none can be known.
-        let fault = if refund.mchid == self.merchant.mch_id { Fault::RefundNotFound } else { Fault::MchidMismatch };
-        Opened { order_no: refund.out_trade_no.parse().ok(), payment: Err(fault) }
+        let is_ours = notice.mchid == self.merchant.mch_id;
+        let fact = if is_ours { notice.report().map(Fact::Refund) } else { Err(Fault::MchidMismatch) };
+        Opened { order_no: notice.out_trade_no.parse().ok(), fact }
     }
 }
 
