@@ -1,7 +1,9 @@
 //! The notify log: what WeChat Pay sent, what became of it, and what a failure means.
 
 pub mod ladder;
+pub mod remedy;
 pub mod retry;
+pub mod search;
 pub mod sql;
 pub mod suspects;
 

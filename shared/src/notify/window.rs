@@ -29,6 +29,11 @@ impl Window {
         let next = id.map_or(Uuid::nil(), |id| Uuid::from_u128(id.get().as_u128().saturating_add(1)));
         Self { first: self.first.max(next), ..self }
     }
+
+    /// What of it is before `id`, on the way down.
+    pub fn before(self, id: Option<NotifyId>) -> Self {
+        Self { end: self.end.min(id.map_or(Uuid::max(), NotifyId::get)), ..self }
+    }
 }
 
 /// The smallest `UUIDv7` of an instant, as the migration's `uuid_v7_floor` has it.
@@ -58,9 +63,10 @@ mod tests {
         let [low, met, high] = [1, 5, 9].map(Uuid::from_u128);
         let window = Window { first: low, end: high };
         assert_eq!(window.behind(Some(NotifyId(met))), Window { first: Uuid::from_u128(6), end: high });
+        assert_eq!(window.before(Some(NotifyId(met))), Window { first: low, end: met });
         let beside = Window { first: met, end: met };
-        assert_eq!(beside.behind(Some(NotifyId(low))), beside);
-        assert_eq!(window.behind(None), window);
+        assert_eq!((beside.behind(Some(NotifyId(low))), beside.before(Some(NotifyId(high)))), (beside, beside));
+        assert_eq!((window.behind(None), window.before(None)), (window, window));
     }
 
     #[test]
