@@ -5,6 +5,7 @@ pub mod remedy;
 pub mod retry;
 pub mod search;
 pub mod sql;
+pub mod statistics;
 pub mod suspects;
 
 mod fault;
