@@ -38,9 +38,18 @@ const WORLD: &str = "
         ('bob', 'recharge', 105, 5, 157, 'ORDER5', null);
     update payment_orders set payment_status = 'refunded', refunded_amount = 100 where order_no = 'ORDER1';
     update payment_orders set payment_status = 'partially_refunded', refunded_amount = 1 where order_no = 'ORDER5';
-    insert into payment_notify_logs (id, notify_type, process_status, next_attempt_at, processed_at)
-    values ('0199a000-0000-7000-8000-000000000001', 'payment', 'processed', null, now()),
-        ('0199a000-0000-7000-8000-000000000002', 'payment', 'received', now() - interval '50 seconds', null);
+    insert into payment_notify_logs (id, notify_type, process_status, next_attempt_at, processed_at, created_at)
+    select id::uuid, 'payment', status, due, processed, date_trunc('month', now()) + interval '10 days'
+    from (values
+        ('0199a000-0000-7000-8000-000000000001', 'processed', null, now()),
+        ('0199a000-0000-7000-8000-000000000002', 'received', now() - interval '50 seconds', null)
+    ) as row (id, status, due, processed);
+    insert into payment_notify_statistics
+    values (date_trunc('month', now()) + interval '10 days', 'payment', 'processed', 3, 2, 1);
+    insert into payment_notify_statistics_deltas
+    values (date_trunc('month', now()) + interval '10 days', 'payment', 'processed', 5, -1, -1),
+        -- Of a month that was dropped.
+        ('2020-01-31T23:00:00Z', 'payment', 'processed', 3, 7, 7);
     insert into payment_notify_bodies (id, headers, body) select id, '{}', '{}' from payment_notify_logs;
     insert into payment_notify_attempts (id, worker, outcome, error_code)
     values ('0199a000-0000-7000-8000-000000000001', 'w', 'retrying', 'order_not_found')";
@@ -135,6 +144,21 @@ const CASES: &[(&str, &[&str], &str)] = &[
         "update payment_orders set paid_at = paid_at + interval '1 hour' where order_no = 'ORDER2'",
         &["order_statistics_add_up"],
         "Z package 1",
+    ),
+    (
+        "update payment_notify_logs set retry_count = 1 where process_status = 'processed'",
+        &["notify_statistics_add_up"],
+        "Z payment processed",
+    ),
+    (
+        "update payment_notify_logs set process_status = 'duplicate' where process_status = 'processed'",
+        &["notify_statistics_add_up"],
+        "Z payment duplicate",
+    ),
+    (
+        "update payment_notify_statistics_deltas set notifications = notifications - 1",
+        &["notify_statistics_add_up"],
+        "Z payment processed",
     ),
     ("update payment_statistics_deltas set converted = converted + 1", &["order_statistics_add_up"], "Z package 1"),
 ];

@@ -4,8 +4,12 @@ use super::{Check, sql::check};
 use sqlx::PgTransaction;
 
 /// Sums, and what they are the sums of.
-pub async fn sums(tx: &mut PgTransaction<'_>) -> sqlx::Result<[Check; 1]> {
-    Ok([check!(
+pub async fn sums(tx: &mut PgTransaction<'_>) -> sqlx::Result<[Check; 2]> {
+    Ok([orders(tx).await?, notifications(tx).await?])
+}
+
+async fn orders(tx: &mut PgTransaction<'_>) -> sqlx::Result<Check> {
+    Ok(check!(
         tx,
         "order_statistics_add_up",
         "an hour's figures of a package are those of its orders, payments and refunds",
@@ -36,5 +40,32 @@ pub async fn sums(tx: &mut PgTransaction<'_>) -> sqlx::Result<[Check; 1]> {
                 coalesce(c.points, 0), coalesce(c.refunded, 0))
             <> (coalesce(k.orders, 0), coalesce(k.converted, 0), coalesce(k.paid, 0), coalesce(k.amount, 0),
                 coalesce(k.points, 0), coalesce(k.refunded, 0))"#,
-    )])
+    ))
+}
+
+/// A month that was dropped has figures without rows, so only hours are compared whose months are there. An id's time and
+/// its row's are of two clocks, so an hour at the edge of such a month is left out.
+async fn notifications(tx: &mut PgTransaction<'_>) -> sqlx::Result<Check> {
+    Ok(check!(
+        tx,
+        "notify_statistics_add_up",
+        "an hour's figures of the notify log are those of its rows that have ended",
+        r#"with counted as (
+             select date_bin('1 hour', created_at, 'epoch') as hour, notify_type, process_status, count(*) as notifications,
+                    sum(retry_count) as retries
+             from payment_notify_logs
+             where process_status in ('processed', 'duplicate', 'dead', 'rejected')
+             group by 1, 2, 3
+         ), kept as (
+             select hour, notify_type, process_status, sum(notifications) as notifications, sum(retries) as retries
+             from (table payment_notify_statistics union all table payment_notify_statistics_deltas) as figures
+             group by 1, 2, 3
+         )
+         select to_char(hour at time zone 'UTC', 'YYYY-MM-DD"T"HH24"Z "') || notify_type || ' ' || process_status
+         from counted c full join kept k using (hour, notify_type, process_status)
+         where (coalesce(c.notifications, 0), coalesce(c.retries, 0))
+            <> (coalesce(k.notifications, 0), coalesce(k.retries, 0))
+           and (select bool_and(to_regclass('payment_notify_logs_' || to_char(edge at time zone 'UTC', 'YYYY_MM')) is not null)
+                from unnest(array[hour - interval '5 minutes', hour + interval '65 minutes']) as edge)"#,
+    ))
 }
