@@ -1,6 +1,7 @@
 //! `ops`: the operator's command line.
 
 mod audit;
+mod dead_letters;
 mod duration;
 mod migrate;
 mod seed;
@@ -30,13 +31,15 @@ enum Command {
     /// Balance the books: orders, points, refunds, log and figures. Exits with 1 when something is off, with 2 when it
     /// cannot tell.
     Audit(audit::Arguments),
+    /// Say which notifications were given up, why, and what to do about it.
+    DeadLetters(dead_letters::Arguments),
 }
 
 impl Command {
     /// How `ops` exits when the command could not be carried out. Where 1 is an answer, that is another number.
     const fn failure(&self) -> u8 {
         match self {
-            Self::Migrate | Self::Seed | Self::Token(_) => 1,
+            Self::Migrate | Self::Seed | Self::Token(_) | Self::DeadLetters(_) => 1,
             Self::Audit(_) => 2,
         }
     }
@@ -69,6 +72,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Seed => seed::run(&read(&mut env, config::database)?).await?,
         Command::Token(arguments) => token::run(&arguments, &read(&mut env, config::jwt_secret)?),
         Command::Audit(arguments) => return audit::run(&arguments, &read(&mut env, config::database)?).await,
+        Command::DeadLetters(arguments) => {
+            dead_letters::run(&arguments, &read(&mut env, config::database)?).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

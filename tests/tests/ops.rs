@@ -1,6 +1,7 @@
 //! The operator's shell: what its commands say, and how they exit.
 
-use serde_json::Value;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use system_tests::{Builder, System, run_ops};
 
 async fn pay(system: &System, user: &str) {
@@ -74,5 +75,45 @@ async fn an_audit_that_cannot_be_made_is_neither_well_nor_ill() {
     assert_eq!(run_ops(&env, &["audit", "--grace", "soon"]).code, Some(2));
     env.remove("DATABASE_URL");
     assert_eq!(run_ops(&env, &["audit"]).code, Some(2));
+    system.finish().await;
+}
+
+/// A true callback for an order, with something changed in it before it was signed.
+async fn send_changed(system: &System, user: &str, change: &Value) -> String {
+    let order = system.order(user, 0).await;
+    let order_no = order["orderNo"].as_str().expect("a number");
+    system.pay_silently(order_no).await;
+    let callback = system.sign(&json!({"outTradeNo": order_no, "overrides": change})).await;
+    assert_eq!(system.send(&callback).await.0, StatusCode::OK);
+    order_no.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_told_by_their_cause_with_what_to_do() {
+    let system = Builder::default().start().await;
+    let none = system.ops(&["dead-letters"]);
+    assert_eq!((none.code, none.out.as_str()), (Some(0), "no dead letters"), "{}", none.err);
+
+    let first = send_changed(&system, "alice", &json!({"amount": {"total": 1}})).await;
+    send_changed(&system, "bob", &json!({"amount": {"total": 2}})).await;
+    send_changed(&system, "carol", &json!({"mchid": "1900000000"})).await;
+    system.wait_for_log(&[("dead amount_mismatch", 2), ("dead mchid_mismatch", 1)]).await;
+
+    let told = system.ops(&["dead-letters"]);
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    let cells = |nth: usize| told.out.lines().nth(nth).expect("a line").split_whitespace().collect::<Vec<_>>();
+    assert_eq!(cells(1)[..2], ["amount_mismatch", "2"], "{}", told.out);
+    assert_eq!(cells(1)[5], first, "the oldest is the example: {}", told.out);
+    assert_eq!(cells(2)[..2], ["mchid_mismatch", "1"], "{}", told.out);
+    assert!(told.out.contains("\nmchid_mismatch: It is for another merchant than WECHAT_PAY_MCH_ID."), "{}", told.out);
+
+    let json: Value = serde_json::from_str(&system.ops(&["dead-letters", "--json"]).out).expect("JSON");
+    assert_eq!(json["total"], 3);
+    let cause = &json["causes"][0];
+    assert_eq!((&cause["errorCode"], &cause["notifications"]), (&"amount_mismatch".into(), &2.into()));
+    assert_eq!(cause["exampleOrderNo"], first.as_str());
+    for text in ["oldest", "newest", "exampleId", "remedy"] {
+        assert!(cause[text].is_string(), "{text}: {cause}");
+    }
     system.finish().await;
 }
