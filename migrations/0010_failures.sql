@@ -28,6 +28,11 @@ create table payment_notify_attempts_default partition of payment_notify_attempt
 -- "What failed, newest first." A row that is processed at once is never in it.
 create index payment_notify_logs_set_aside on payment_notify_logs (process_status, id)
     where process_status in ('duplicate', 'retrying', 'dead', 'rejected');
+-- The same for one family, however rare it is among them.
+create index payment_notify_logs_set_aside_by_type on payment_notify_logs (process_status, notify_type, id)
+    where process_status in ('duplicate', 'retrying', 'dead', 'rejected');
+-- What is dead for one reason: how many, and all of it for a retry.
+create index payment_notify_logs_dead on payment_notify_logs (error_code, id) where process_status = 'dead';
 create index payment_notify_logs_order on payment_notify_logs (order_no, id) where order_no is not null;
 create index payment_notify_logs_refunds on payment_notify_logs (id) where notify_type = 'refund';
 

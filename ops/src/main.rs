@@ -1,7 +1,11 @@
 //! `ops`: the operator's command line.
 
+mod audit;
+mod dead_letters;
+mod duration;
 mod migrate;
 mod seed;
+mod table;
 mod token;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -24,6 +28,21 @@ enum Command {
     Seed,
     /// Print a token for the API.
     Token(token::Arguments),
+    /// Balance the books: orders, points, refunds, log and figures. Exits with 1 when something is off, with 2 when it
+    /// cannot tell.
+    Audit(audit::Arguments),
+    /// Say which notifications were given up, why, and what to do about it.
+    DeadLetters(dead_letters::Arguments),
+}
+
+impl Command {
+    /// How `ops` exits when the command could not be carried out. Where 1 is an answer, that is another number.
+    const fn failure(&self) -> u8 {
+        match self {
+            Self::Migrate | Self::Seed | Self::Token(_) | Self::DeadLetters(_) => 1,
+            Self::Audit(_) => 2,
+        }
+    }
 }
 
 #[tokio::main]
@@ -32,29 +51,32 @@ async fn main() -> ExitCode {
     let help = format!("Configured by the environment, and by a .env file in the working directory:\n\n{variables}");
     let matches = Arguments::command().after_help(help).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let failure = arguments.command.failure();
     match run(arguments.command).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Faults of the configuration speak for themselves, a line each.
             match error.downcast_ref::<Faults>() {
                 Some(faults) => eprintln!("{faults}"),
                 None => eprintln!("ops: {error:#}"),
             }
-            ExitCode::FAILURE
+            ExitCode::from(failure)
         }
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let mut env = Env::from_process();
     match command {
-        Command::Migrate => migrate::run(&read(&mut env, config::database)?).await,
-        Command::Seed => seed::run(&read(&mut env, config::database)?).await,
-        Command::Token(arguments) => {
-            token::run(&arguments, &read(&mut env, config::jwt_secret)?);
-            Ok(())
+        Command::Migrate => migrate::run(&read(&mut env, config::database)?).await?,
+        Command::Seed => seed::run(&read(&mut env, config::database)?).await?,
+        Command::Token(arguments) => token::run(&arguments, &read(&mut env, config::jwt_secret)?),
+        Command::Audit(arguments) => return audit::run(&arguments, &read(&mut env, config::database)?).await,
+        Command::DeadLetters(arguments) => {
+            dead_letters::run(&arguments, &read(&mut env, config::database)?).await?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read<T>(env: &mut Env, load: impl FnOnce(&mut Env) -> Option<T>) -> Result<T, Faults> {

@@ -4,6 +4,7 @@
 //! queries. The adapters know the domain, and it knows none of them.
 
 pub mod audit;
+pub mod books;
 pub mod money;
 pub mod notify;
 pub mod orders;

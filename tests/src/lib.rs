@@ -2,7 +2,6 @@
 //!
 //! Each [`System`] has a database, a queue prefix, ports and processes of its own, so all tests run at once.
 
-mod books;
 mod callback;
 mod caller;
 mod events;
@@ -17,6 +16,6 @@ pub use caller::Caller;
 pub use events::{Event, EventStream};
 pub use process::{Process, binary};
 pub use proxy::Proxy;
-pub use servers::{database_url, drop_database, ops, simulator_keys};
+pub use servers::{Ran, database_url, drop_database, ops, run_ops, simulator_keys};
 pub use system::{Builder, JWT_SECRET, SOON, System};
 pub use wait::eventually;

@@ -79,15 +79,36 @@ pub fn simulator_keys() -> PathBuf {
     .clone()
 }
 
+/// How a run of `ops` ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub out: String,
+    /// What it complained of, and how far it got.
+    pub err: String,
+}
+
+/// Runs `ops` to its end, without a terminal.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run_ops(env: &BTreeMap<String, String>, arguments: &[&str]) -> Ran {
+    let run = Command::new(binary("ops")).args(arguments).env_clear().envs(env).current_dir(temp_dir()).output();
+    let output = run.expect("ops starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8").trim().to_owned();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
 /// Runs `ops` to its end; answers what it printed.
 ///
 /// # Panics
 /// When it fails.
 pub fn ops(env: &BTreeMap<String, String>, arguments: &[&str]) -> String {
-    let output = Command::new(binary("ops")).args(arguments).env_clear().envs(env).current_dir(temp_dir()).output();
-    let output = output.expect("ops starts");
-    assert!(output.status.success(), "ops {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    let ran = run_ops(env, arguments);
+    assert_eq!(ran.code, Some(0), "ops {arguments:?}: {}\n{}", ran.out, ran.err);
+    ran.out
 }
 
 /// Drops a test's database.

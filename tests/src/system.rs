@@ -1,10 +1,8 @@
 //! One whole installation, for one test.
 
 use crate::{
-    Callback, Process, Proxy,
-    books::BOOKS,
-    eventually,
-    servers::{amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, simulator_keys},
+    Callback, Process, Proxy, eventually,
+    servers::{Ran, amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, run_ops, simulator_keys},
 };
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -247,6 +245,13 @@ impl System {
         self.url("/api/payment/notify/wechat")
     }
 
+    /// Runs `ops` to its end, past the proxy before the database.
+    pub fn ops(&self, arguments: &[&str]) -> Ran {
+        let mut env = self.env.clone();
+        env.insert("DATABASE_URL".into(), database_url(&self.database));
+        run_ops(&env, arguments)
+    }
+
     /// A token for `user`.
     pub fn token(&self, user: &str) -> String {
         ops(&self.env, &["token", "--user", user])
@@ -420,9 +425,10 @@ impl System {
     /// # Panics
     /// When something does not add up, or PostgreSQL saw a deadlock.
     pub async fn finish(self) {
-        for (what, sql) in BOOKS {
-            assert_eq!(self.count(sql).await, 0, "the books: {what}");
-        }
+        let audit = self.ops(&["audit", "--json"]);
+        assert_eq!(audit.code, Some(0), "the books: {}{}", audit.out, audit.err);
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        assert_eq!(self.count(deadlocks).await, 0, "a deadlock");
         let Self { apis, workers, simulator, db, database, rabbitmq, .. } = self;
         let had_broker = rabbitmq.is_some();
         drop((apis, workers, simulator, rabbitmq));

@@ -195,5 +195,11 @@ pub fn queries_per_second(env: &mut Env) -> Option<u32> {
     env.number_or("WECHAT_PAY_QUERIES_PER_SECOND", expects, 100, 1..=1_000)
 }
 
+/// How many rows of the notify log a retry in bulk lets come due in a second, over all such retries together.
+pub fn retries_per_second(env: &mut Env) -> Option<u32> {
+    let expects = "rows of the notify log that retries in bulk let come due in a second, all together, 1 to 10000";
+    env.number_or("NOTIFY_RETRY_PER_SECOND", expects, 200, 1..=10_000)
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use super::*;
 
 fn everything(env: &mut Env) -> Result<(), Faults> {
     let parts = (process(env), merchant(env), jwt_secret(env), data_encryption_key(env), order_ttl(env), limits(env));
-    match parts {
-        (Some(_), Some(_), Some(_), Some(_), Some(_), Some(_)) => Ok(()),
+    match (parts, retries_per_second(env)) {
+        ((Some(_), Some(_), Some(_), Some(_), Some(_), Some(_)), Some(_)) => Ok(()),
         _ => Err(env.faults()),
     }
 }
@@ -71,6 +71,8 @@ fn a_malformed_variable_is_named_and_its_value_is_not_shown() {
         ("RATE_LIMIT_CALLBACK_PER_IP", "1000001"),
         ("MAX_PENDING_ORDERS", "10001"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,hunter2"),
+        ("NOTIFY_RETRY_PER_SECOND", "0"),
+        ("NOTIFY_RETRY_PER_SECOND", "10001"),
         ("LOG_FORMAT", "hunter2"),
         ("RUST_LOG", "api=hunter2"),
         ("DATABASE_URL", "postgres://h/d?sslmode=hunter2"),

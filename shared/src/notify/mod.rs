@@ -1,10 +1,16 @@
 //! The notify log: what WeChat Pay sent, what became of it, and what a failure means.
 
+pub mod causes;
 pub mod ladder;
+pub mod remedy;
+pub mod retry;
+pub mod search;
 pub mod sql;
+pub mod statistics;
 pub mod suspects;
 
 mod fault;
+mod window;
 
 pub use fault::{Class, Fault};
 pub use ladder::Ladder;
@@ -12,6 +18,7 @@ pub use ladder::Ladder;
 use crate::{orders::OrderNo, payments::Payment, refunds::Report};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The key of a stored notification, and all that RabbitMQ carries of it. `UUIDv7`: sorts by the time of its arrival.
@@ -32,6 +39,21 @@ impl NotifyId {
     }
 }
 
+/// The text is no id.
+#[derive(Debug, thiserror::Error)]
+#[error("an id is a UUID, such as 019aab38-f6f0-7b1c-9d1d-2f3a4b5c6d7e")]
+pub struct BadNotifyId;
+
+impl std::str::FromStr for NotifyId {
+    type Err = BadNotifyId;
+
+    fn from_str(text: &str) -> Result<Self, BadNotifyId> {
+        // Of a UUID's spellings, the one that we write.
+        let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+        id.map(Self).ok_or(BadNotifyId)
+    }
+}
+
 impl std::fmt::Display for NotifyId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -39,7 +61,7 @@ impl std::fmt::Display for NotifyId {
 }
 
 /// Which family of events a notification belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum NotifyType {
@@ -49,7 +71,23 @@ pub enum NotifyType {
     Refund,
 }
 
+/// The text is no such word.
+#[derive(Debug, thiserror::Error)]
+#[error("not one of the words that the contract has for it")]
+pub struct BadWord;
+
+impl std::str::FromStr for NotifyType {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(BadWord)
+    }
+}
+
 impl NotifyType {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Payment, Self::Refund];
+
     /// As the database and the API spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +107,7 @@ pub enum Fact {
 }
 
 /// What became of a notification so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum ProcessStatus {
@@ -87,7 +125,19 @@ pub enum ProcessStatus {
     Rejected,
 }
 
+impl std::str::FromStr for ProcessStatus {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(BadWord)
+    }
+}
+
 impl ProcessStatus {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Received, Self::Processed, Self::Duplicate, Self::Retrying, Self::Dead, Self::Rejected];
+
     /// As the database and the API spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -248,6 +298,29 @@ mod tests {
             body: Vec::new(),
         };
         Outcome::of_fault(fault, &row, Ladder::default(), 0.5)
+    }
+
+    #[test]
+    fn every_word_can_be_read_again() {
+        for status in ProcessStatus::ALL {
+            assert_eq!(status.as_str().parse().ok(), Some(status));
+        }
+        for kind in NotifyType::ALL {
+            assert_eq!(kind.as_str().parse().ok(), Some(kind));
+        }
+        for bad in ["", "Dead", "dead ", "done"] {
+            assert!(bad.parse::<ProcessStatus>().is_err() && bad.parse::<NotifyType>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = NotifyId::generate();
+        assert_eq!(id.to_string().parse().ok(), Some(id));
+        let simple = id.get().simple().to_string();
+        for bad in ["", "x", "1", &simple, &format!("{{{id}}}"), &id.get().urn().to_string(), &id.to_string()[1..]] {
+            assert!(bad.parse::<NotifyId>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Bucket {
         }
     }
 
-    const fn seconds(self) -> i64 {
+    pub(crate) const fn seconds(self) -> i64 {
         match self {
             Self::Hour => HOUR_SECONDS,
             Self::Day => 24 * HOUR_SECONDS,
@@ -139,7 +139,7 @@ impl Span {
     }
 
     /// The whole hours in it, and what is left of it at its ends.
-    fn parts(&self) -> (Range<DateTime<Utc>>, Vec<Range<DateTime<Utc>>>) {
+    pub(crate) fn parts(&self) -> (Range<DateTime<Utc>>, Vec<Range<DateTime<Utc>>>) {
         let last = Bucket::Hour.start(self.to);
         let first = Bucket::Hour.start(self.from);
         let first = if first == self.from { first } else { first + TimeDelta::hours(1) };
