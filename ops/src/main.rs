@@ -4,6 +4,7 @@ mod audit;
 mod dead_letters;
 mod duration;
 mod migrate;
+mod refund;
 mod seed;
 mod table;
 mod token;
@@ -33,13 +34,16 @@ enum Command {
     Audit(audit::Arguments),
     /// Say which notifications were given up, why, and what to do about it.
     DeadLetters(dead_letters::Arguments),
+    /// Refund orders, and help refunds that are stuck.
+    #[command(subcommand)]
+    Refund(refund::Command),
 }
 
 impl Command {
     /// How `ops` exits when the command could not be carried out. Where 1 is an answer, that is another number.
     const fn failure(&self) -> u8 {
         match self {
-            Self::Migrate | Self::Seed | Self::Token(_) | Self::DeadLetters(_) => 1,
+            Self::Migrate | Self::Seed | Self::Token(_) | Self::DeadLetters(_) | Self::Refund(_) => 1,
             Self::Audit(_) => 2,
         }
     }
@@ -47,7 +51,7 @@ impl Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let variables = config::describe(|env| (config::database(env), config::jwt_secret(env)));
+    let variables = config::describe(|env| (config::database(env), config::jwt_secret(env), refund::desk(env)));
     let help = format!("Configured by the environment, and by a .env file in the working directory:\n\n{variables}");
     let matches = Arguments::command().after_help(help).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -75,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(arguments) => {
             dead_letters::run(&arguments, &read(&mut env, config::database)?).await?;
         }
+        Command::Refund(command) => refund::run(command, &mut env).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -33,15 +33,15 @@ pub fn remedy(code: &str) -> &'static str {
         }
         "appid_mismatch" => {
             "It is for another app than WECHAT_PAY_APP_ID. Correct the variable and retry; or correct the callback URL of \
-             that app's orders."
+             that app's orders, and give stray money back with ops refund dead-letter."
         }
         "order_not_found" => {
             "No order has this number, even after hours. Was the database restored from an older copy, or do two \
-             installations share one merchant? Bring the order back and retry, or refund the payment at WeChat Pay."
+             installations share one merchant? Bring the order back and retry, or give the money back: ops refund dead-letter."
         }
         "amount_mismatch" => {
-            "What was paid is not the order's amount, so nothing was credited. Compare both; refund the payment at WeChat Pay, \
-             or correct the order and retry."
+            "What was paid is not the order's amount, so nothing was credited. Compare both; give the money back with ops refund \
+             dead-letter, or correct the order and retry."
         }
         "currency_mismatch" => "It was not paid in CNY, so nothing was credited. Refund the payment at WeChat Pay.",
         "trade_state_unexpected" => {
@@ -49,12 +49,20 @@ pub fn remedy(code: &str) -> &'static str {
              (POST …/admin/orders/{orderNo}/sync); what it answers is applied."
         }
         "paid_twice" => {
-            "Another payment has settled this order already; the user has paid twice. Refund this second payment at WeChat \
-             Pay, by its transaction_id. A retry changes nothing."
+            "Another payment has settled this order already; the user has paid twice. Give this second payment back with ops \
+             refund dead-letter. A retry changes nothing."
         }
-        "refund_not_found" => {
-            "No refund of ours has this number. If it was made in WeChat Pay's own console, check the order's refunds; if it \
-             was just made here, retry."
+        "order_not_paid" => {
+            "Money went back from an order whose payment never arrived here. Ask WeChat Pay about the order (POST \
+             …/admin/orders/{orderNo}/sync), then retry; when the payment is a dead letter itself, put that right first."
+        }
+        "refund_mismatch" => {
+            "The refund has another amount, payment or number here than at WeChat Pay. Compare ops refund show with WeChat \
+             Pay's console; nothing was changed, and the order's points are for a person to put right."
+        }
+        "refund_contradicted" => {
+            "WeChat Pay says otherwise of a refund that has ended here: its points were given back although the money went, or \
+             kept although it did not. Compare ops refund show with WeChat Pay's console."
         }
         "handler_panicked" => {
             "A bug of this service at this one notification; the worker's log has the details at the time of the attempt. \
@@ -98,7 +106,9 @@ mod tests {
             Fault::CurrencyMismatch,
             Fault::TradeStateUnexpected,
             Fault::PaidTwice,
-            Fault::RefundNotFound,
+            Fault::OrderNotPaid,
+            Fault::RefundMismatch,
+            Fault::RefundContradicted,
             Fault::HandlerPanicked,
             Fault::DatabaseRefused(String::new()),
             Fault::DatabaseError(String::new()),

@@ -100,9 +100,9 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     match wechat.refund(&new).await {
         Ok(answer) => Found::Answer(answer),
         Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => Found::Waits(refusal),
-        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => Found::Refused(refusal),
-        // It may be refused because it is there already, with other parameters, say.
-        Err(Error::Rejected(refusal)) if refusal.is("INVALID_REQUEST") => {
+        // It may be refused because it is there already: an earlier call went through although its answer was lost. Only
+        // when WeChat Pay has none of this number do the points go back.
+        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => {
             match wechat.find_refund(&refund.refund_no).await {
                 Ok(answer) => Found::Answer(answer),
                 Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
@@ -117,9 +117,10 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     }
 }
 
-/// Refusals after which nothing was executed, and nothing will be (wechatpay-v3.md §7.5, §7.7).
+/// Refusals after which nothing will be executed, however often it is asked for (wechatpay-v3.md §7.5, §7.7).
 fn is_for_good(refusal: &Refusal) -> bool {
-    ["USER_ACCOUNT_ABNORMAL", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH"].iter().any(|code| refusal.is(code))
+    const CODES: [&str; 4] = ["INVALID_REQUEST", "USER_ACCOUNT_ABNORMAL", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH"];
+    CODES.iter().any(|code| refusal.is(code))
 }
 
 async fn find(wechat: &Client, refund: &Refund) -> Found {
@@ -153,7 +154,7 @@ async fn conclude(
         Some(Decision::Refuse(fault)) => give_up(db, refund, fault).await,
         // Accepted, and nothing else so far.
         _ if event == RefundEvent::Accepted || refund.status == RefundStatus::Abnormal => {
-            let after = schedule::next_query(refund.status, refund.attempts, ladder);
+            let after = schedule::next_query(refund.attempts, ladder);
             put_off(db, refund, Some(after), None).await?;
             Ok(Stepped::Again { after, step: None })
         }
@@ -166,7 +167,7 @@ async fn again(db: &PgPool, refund: &Refund, ladder: Ladder, code: &str, message
     let trouble = Some(Trouble { code, message });
     tracing::warn!(refund.no = %refund.refund_no, code, "refund {} did not get on: {message}", refund.refund_no);
     if refund.status != RefundStatus::Pending {
-        let after = schedule::next_query(refund.status, refund.attempts, ladder);
+        let after = schedule::next_query(refund.attempts, ladder);
         put_off(db, refund, Some(after), trouble).await?;
         return Ok(Stepped::Again { after, step: None });
     }

@@ -66,11 +66,19 @@ impl Transaction {
     /// # Errors
     /// The first rule it breaks: merchant, app, state, currency, amount, or a missing field.
     pub fn payment(&self, mch_id: &str, app_id: &str) -> Result<Payment, Fault> {
+        if self.mchid == mch_id && self.appid != app_id {
+            return Err(Fault::AppidMismatch);
+        }
+        self.money(mch_id)
+    }
+
+    /// The same for any app of the merchant's: what can be given back.
+    ///
+    /// # Errors
+    /// The first rule it breaks.
+    pub fn money(&self, mch_id: &str) -> Result<Payment, Fault> {
         if self.mchid != mch_id {
             return Err(Fault::MchidMismatch);
-        }
-        if self.appid != app_id {
-            return Err(Fault::AppidMismatch);
         }
         // A refund may already have begun when we hear of the payment; paid it was.
         if !matches!(self.trade_state, TradeState::Success | TradeState::Refund) {
