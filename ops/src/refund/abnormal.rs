@@ -83,7 +83,8 @@ pub async fn run(arguments: &Arguments, env: &mut Env) -> anyhow::Result<()> {
             }
             let by = By { actor: &deed.by, reason: reason.as_deref() };
             let done = redirect(&db, &wechat, by, refund_no, ladder).await;
-            say(&done.context("the refund was not redirected, as far as is known; the workers ask what became of it")?);
+            say(&done
+                .context("the refund was not redirected, as far as is known; the workers ask what became of it")?);
             Ok(())
         }
         Some(Command::Settle { refund_no, end, reason, deed }) => {
@@ -126,7 +127,9 @@ async fn list(env: &mut Env) -> anyhow::Result<()> {
         })
         .collect();
     table::print(["REFUND", "ORDER", "FEN", "AGE", "AT WECHAT PAY"], &rows);
-    println!("\nThe payer's account cannot take the money. Settle it on WeChat Pay's merchant platform (a bank card of the");
+    println!(
+        "\nThe payer's account cannot take the money. Settle it on WeChat Pay's merchant platform (a bank card of the"
+    );
     println!("payer's), and it ends here by itself; or send it to the merchant's own account and pay by hand:");
     println!("    ops refund abnormal redirect REFUND --reason …");
     println!("When it was settled where WeChat Pay does not know of it:");

@@ -49,7 +49,8 @@ pub async fn retry(db: &PgPool, by: By<'_>, refund_nos: &[RefundNo]) -> sqlx::Re
     let known = sql::lock(&mut tx, &refund_nos.iter().map(RefundNo::as_str).collect::<Vec<_>>()).await?;
     let woken = sql::wake(&mut *tx, refund_nos).await?;
     for refund in woken.iter().filter_map(|refund_no| known.get(refund_no)) {
-        let detail = json!({"status": refund.status, "attempts": refund.attempts, "failureReason": refund.failure_reason});
+        let detail =
+            json!({"status": refund.status, "attempts": refund.attempts, "failureReason": refund.failure_reason});
         record(&mut tx, by, "refund.retry", &refund.refund_no, detail).await?;
     }
     tx.commit().await?;

@@ -252,12 +252,7 @@ pub async fn create_misdirected(
 }
 
 /// What of a payment that settled no order can go back. Pure.
-fn left_of(
-    payment: &Payment,
-    order: Option<&Parent>,
-    going: &[Refund],
-    now: DateTime<Utc>,
-) -> Result<Fen, NotAllowed> {
+fn left_of(payment: &Payment, order: Option<&Parent>, going: &[Refund], now: DateTime<Utc>) -> Result<Fen, NotAllowed> {
     if let Some(order) = order {
         match payments::decide(&order.payable(), payment) {
             payments::Decision::Duplicate => return Err(NotAllowed::Settled),

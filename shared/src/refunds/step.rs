@@ -102,13 +102,11 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
         Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => Found::Waits(refusal),
         // It may be refused because it is there already: an earlier call went through although its answer was lost. Only
         // when WeChat Pay has none of this number do the points go back.
-        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => {
-            match wechat.find_refund(&refund.refund_no).await {
-                Ok(answer) => Found::Answer(answer),
-                Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
-                Err(error) => Found::Nothing(error),
-            }
-        }
+        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => match wechat.find_refund(&refund.refund_no).await {
+            Ok(answer) => Found::Answer(answer),
+            Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
+            Err(error) => Found::Nothing(error),
+        },
         Err(Error::Rejected(refusal)) => Found::Nothing(Error::Rejected(refusal)),
         Err(error) => match wechat.find_refund(&refund.refund_no).await {
             Ok(answer) => Found::Answer(answer),
