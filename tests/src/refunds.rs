@@ -4,6 +4,7 @@ use crate::{Caller, SOON, System, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Row;
+use std::time::Duration;
 
 impl System {
     /// Makes `count` orders of `user`'s and has them paid; answers their numbers. Each costs 100 fen, and gives 100 and 5
@@ -61,13 +62,22 @@ impl System {
     /// # Panics
     /// When it does not get there.
     pub async fn wait_for_refund(&self, refund_no: &str, status: &str) -> Option<String> {
+        self.wait_for_refund_within(refund_no, status, SOON).await
+    }
+
+    /// The same, but not for longer than `deadline`.
+    ///
+    /// # Panics
+    /// When it does not get there.
+    pub async fn wait_for_refund_within(&self, refund_no: &str, status: &str, deadline: Duration) -> Option<String> {
         let look = async || {
             let sql = "select status, failure_reason from payment_refunds where refund_no = $1";
             let row = sqlx::query(sql).bind(refund_no).fetch_optional(&self.db).await.expect("the database");
             row.map(|row| (row.get::<String, _>(0), row.get::<Option<String>, _>(1)))
         };
         let what = format!("refund {refund_no} {status}");
-        let found = eventually(&what, SOON, look, |found| found.as_ref().is_some_and(|found| found.0 == status)).await;
+        let found =
+            eventually(&what, deadline, look, |found| found.as_ref().is_some_and(|found| found.0 == status)).await;
         found.and_then(|found| found.1)
     }
 
