@@ -410,7 +410,9 @@ pub async fn put_off(
 pub async fn wake(db: impl PgExecutor<'_>, refund_nos: &[RefundNo]) -> sqlx::Result<Vec<RefundNo>> {
     sqlx::query_scalar!(
         r#"
-        update payment_refunds set next_attempt_at = now(), attempts = 0, updated_at = now()
+        update payment_refunds
+        -- In the past: no broker names it, so none is waited for.
+        set next_attempt_at = now() - interval '1 minute', attempts = 0, updated_at = now()
         where refund_no = any($1) and status in ('pending', 'processing', 'abnormal')
         returning refund_no as "refund_no: RefundNo"
         "#,

@@ -62,11 +62,12 @@ pub async fn step(
         Found::Waits(refusal) => {
             // Only money can help, and it may take days to come.
             tracing::error!(refund.no = %refund.refund_no, "refund {} waits for money on the merchant's account: {refusal}", refund.refund_no);
-            let after = usize::try_from(refund.attempts).ok().and_then(|step| ladder.delay(step, rand::random()));
-            let after = after.unwrap_or_else(|| ladder.last(rand::random()));
+            let step = usize::try_from(refund.attempts).unwrap_or(usize::MAX);
+            let on_ladder = ladder.delay(step, rand::random());
+            let after = on_ladder.unwrap_or_else(|| ladder.last(rand::random()));
             let trouble = Trouble { code: "not_enough", message: &refusal.message };
             put_off(db, refund, Some(after), Some(trouble)).await?;
-            Ok(Stepped::Again { after, step: None })
+            Ok(Stepped::Again { after, step: on_ladder.map(|_| step) })
         }
         Found::Nothing(error) => {
             if error.is_too_fast() {

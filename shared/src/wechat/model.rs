@@ -279,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn money_for_another_app_of_the_merchants_can_be_given_back() {
+        let money = |member: &str, value: &str| {
+            let mut json: serde_json::Value = serde_json::from_str(PLAINTEXT).expect("JSON");
+            json[member] = value.into();
+            serde_json::from_value::<Transaction>(json).expect("a transaction").money("1900000100")
+        };
+        assert_eq!(money("appid", "wx0").expect("a payment").amount.get(), 300);
+        assert_eq!(money("mchid", "1900000101"), Err(Fault::MchidMismatch));
+        assert_eq!(money("trade_state", "NOTPAY"), Err(Fault::TradeStateUnexpected));
+    }
+
+    #[test]
     fn an_order_with_a_refund_was_paid() {
         assert!(payment(|json| json["trade_state"] = "REFUND".into()).is_ok());
     }
