@@ -1,6 +1,7 @@
 //! `worker`: applies what WeChat Pay sent. Consumes RabbitMQ, verifies, decrypts, decides, credits; and finds by itself
 //! what the broker did not deliver.
 
+mod amend;
 mod confirm;
 mod consume;
 mod health;
@@ -45,6 +46,7 @@ struct Config {
     keys: KeyRing,
     queries_per_second: u32,
     ladder: Ladder,
+    retries_per_second: u32,
 }
 
 fn load(env: &mut Env) -> Result<Config, Faults> {
@@ -52,13 +54,14 @@ fn load(env: &mut Env) -> Result<Config, Faults> {
     let listen = config::listen(env, "WORKER_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)));
     let merchant = config::merchant(env);
     let data_key = config::data_encryption_key(env);
-    let (queries, ladder) = (config::queries_per_second(env), config::ladder(env));
+    let (queries, ladder, retries) =
+        (config::queries_per_second(env), config::ladder(env), config::retries_per_second(env));
     // One fault is enough to stop; by here all of them are known.
     let read = || {
         let (merchant, keys) = merchant?;
         data_key?;
         let (process, listen, queries_per_second, ladder) = (process?, listen?, queries?, ladder?);
-        Some(Config { process, listen, merchant, keys, queries_per_second, ladder })
+        Some(Config { process, listen, merchant, keys, queries_per_second, ladder, retries_per_second: retries? })
     };
     read().filter(|_| env.is_sound()).ok_or_else(|| env.faults())
 }
@@ -103,7 +106,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let deps = notify::Deps {
         db: db.clone(),
-        opener: Opener::new(merchant, Arc::clone(&keys)),
+        opener: Opener::new(Arc::clone(&merchant), Arc::clone(&keys)),
         wechat: wechat.clone(),
         announcer: announcer.clone(),
         publisher,
@@ -125,6 +128,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     working.spawn("refunds", refunder.clone().run(stop.clone()));
     working.spawn("confirming", confirm::Confirmer { db: db.clone(), wechat, budget, announcer }.run(stop.clone()));
+    let amending = amend::run(db.clone(), merchant, Arc::clone(&keys), config.retries_per_second, stop.clone());
+    working.spawn("watching the configuration", after_keys(Arc::clone(&keys), stop.clone(), amending));
     working.spawn("housekeeping", sweep::run(db, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
     // Without a key every row would fail, and spend an attempt.

@@ -1,5 +1,6 @@
 //! The notify log: what WeChat Pay sent, what became of it, and what a failure means.
 
+pub mod amend;
 pub mod causes;
 pub mod ladder;
 pub mod remedy;
