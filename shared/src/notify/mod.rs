@@ -2,6 +2,7 @@
 
 pub mod ladder;
 pub mod sql;
+pub mod upkeep;
 
 mod fault;
 
