@@ -185,5 +185,14 @@ pub fn queries_per_second(env: &mut Env) -> Option<u32> {
     env.number_or("WECHAT_PAY_QUERIES_PER_SECOND", expects, 100, 1..=1_000)
 }
 
+/// How many days a notification is kept, by default.
+pub const DEFAULT_RETENTION_DAYS: u32 = 400;
+
+/// How many days a notification is kept, beyond the month it came in.
+pub fn notify_log_retention_days(env: &mut Env) -> Option<u32> {
+    let expects = "days that notifications are kept beyond their month, 1 to 36500";
+    env.number_or("NOTIFY_LOG_RETENTION_DAYS", expects, DEFAULT_RETENTION_DAYS, 1..=36_500)
+}
+
 #[cfg(test)]
 mod tests;
