@@ -24,6 +24,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), limits::layer))
         .layer(CatchPanicLayer::custom(|panic| panicked(&panic)))
         .layer(middleware::from_fn(request_id::layer))
+        .layer(middleware::from_fn(health::measure))
         .with_state(app)
 }
 

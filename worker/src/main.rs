@@ -47,6 +47,7 @@ struct Config {
     queries_per_second: u32,
     ladder: Ladder,
     retries_per_second: u32,
+    retention_days: u32,
 }
 
 fn load(env: &mut Env) -> Result<Config, Faults> {
@@ -56,12 +57,14 @@ fn load(env: &mut Env) -> Result<Config, Faults> {
     let data_key = config::data_encryption_key(env);
     let (queries, ladder, retries) =
         (config::queries_per_second(env), config::ladder(env), config::retries_per_second(env));
+    let retention = config::notify_log_retention_days(env);
     // One fault is enough to stop; by here all of them are known.
     let read = || {
         let (merchant, keys) = merchant?;
         data_key?;
         let (process, listen, queries_per_second, ladder) = (process?, listen?, queries?, ladder?);
-        Some(Config { process, listen, merchant, keys, queries_per_second, ladder, retries_per_second: retries? })
+        let (retries_per_second, retention_days) = (retries?, retention?);
+        Some(Config { process, listen, merchant, keys, queries_per_second, ladder, retries_per_second, retention_days })
     };
     read().filter(|_| env.is_sound()).ok_or_else(|| env.faults())
 }
@@ -115,6 +118,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let handler = || notify::Handler::new(deps.clone());
     let link = broker.as_ref().map(|_| Link::default());
+    metrics.watch_link("publishing", deps.publisher.as_ref().map(Publisher::link).as_ref());
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
 
     working.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
@@ -130,7 +134,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     working.spawn("confirming", confirm::Confirmer { db: db.clone(), wechat, budget, announcer }.run(stop.clone()));
     let amending = amend::run(db.clone(), merchant, Arc::clone(&keys), config.retries_per_second, stop.clone());
     working.spawn("watching the configuration", after_keys(Arc::clone(&keys), stop.clone(), amending));
-    working.spawn("housekeeping", sweep::run(db, stop.clone()));
+    working.spawn("housekeeping", sweep::run(db, config.retention_days, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
     // Without a key every row would fail, and spend an attempt.
     let rescue = rescue::run(handler(), pace, stop.clone());

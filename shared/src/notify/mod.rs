@@ -9,6 +9,7 @@ pub mod search;
 pub mod sql;
 pub mod statistics;
 pub mod suspects;
+pub mod upkeep;
 
 mod fault;
 mod window;

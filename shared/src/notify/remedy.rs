@@ -40,8 +40,8 @@ pub fn remedy(code: &str) -> &'static str {
              installations share one merchant? Bring the order back and retry, or refund the payment at WeChat Pay."
         }
         "amount_mismatch" => {
-            "What was paid is not the order's amount, so nothing was credited. Compare both; refund the payment at WeChat Pay, \
-             or correct the order and retry."
+            "What was paid is not the order's amount, so nothing was credited. Compare both; send the money back with \
+             `ops refund dead-letter`, or correct the order and retry."
         }
         "currency_mismatch" => "It was not paid in CNY, so nothing was credited. Refund the payment at WeChat Pay.",
         "trade_state_unexpected" => {
@@ -49,12 +49,20 @@ pub fn remedy(code: &str) -> &'static str {
              (POST …/admin/orders/{orderNo}/sync); what it answers is applied."
         }
         "paid_twice" => {
-            "Another payment has settled this order already; the user has paid twice. Refund this second payment at WeChat \
-             Pay, by its transaction_id. A retry changes nothing."
+            "Another payment has settled this order already; the user has paid twice. Send this second payment back with \
+             `ops refund dead-letter`. A retry changes nothing."
         }
-        "refund_not_found" => {
-            "No refund of ours has this number. If it was made in WeChat Pay's own console, check the order's refunds; if it \
-             was just made here, retry."
+        "order_not_paid" => {
+            "Money went back from an order whose payment never came here, though WeChat Pay was asked about it. Ask again \
+             (POST …/admin/orders/{orderNo}/sync), then retry."
+        }
+        "refund_mismatch" => {
+            "WeChat Pay's refund has another amount, payment or refund_id than the one here, so nothing was changed. Compare \
+             both in WeChat Pay's console, and ask its support with the header request-id."
+        }
+        "refund_contradicted" => {
+            "The refund has ended otherwise here, and its points with it. Look at it in WeChat Pay's console; when the money \
+             truly went back, correct the account by hand."
         }
         "handler_panicked" => {
             "A bug of this service at this one notification; the worker's log has the details at the time of the attempt. \
@@ -83,27 +91,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_advice() {
-        let faults = [
-            Fault::SignatureInvalid,
-            Fault::SignatureProbe,
-            Fault::TimestampStale,
-            Fault::KeyUnavailable,
-            Fault::Malformed(""),
-            Fault::DecryptFailed,
-            Fault::EventUnsupported,
-            Fault::MchidMismatch,
-            Fault::AppidMismatch,
-            Fault::OrderNotFound,
-            Fault::AmountMismatch,
-            Fault::CurrencyMismatch,
-            Fault::TradeStateUnexpected,
-            Fault::PaidTwice,
-            Fault::RefundNotFound,
-            Fault::HandlerPanicked,
-            Fault::DatabaseRefused(String::new()),
-            Fault::DatabaseError(String::new()),
-        ];
-        let codes = faults.iter().map(Fault::code).chain(["poison", "anything else"]);
+        let faults = Fault::each();
+        let codes = faults.iter().map(Fault::code).chain(["anything else"]);
         let mut advice: Vec<_> = codes.map(remedy).collect();
         let all = advice.len();
         advice.sort_unstable();
