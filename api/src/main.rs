@@ -14,6 +14,9 @@ mod intake;
 mod limits;
 mod live;
 mod notify;
+mod notify_logs;
+mod notify_retry;
+mod notify_statistics;
 mod openapi;
 mod order_search;
 mod orders;
@@ -100,7 +103,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         publisher
     });
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: publisher.as_ref().map(Publisher::link) };
-    let intake = intake::start(&intake_db, publisher, &storing, &stop_storing);
+    let intake = intake::start(&intake_db, publisher.clone(), &storing, &stop_storing);
 
     let app = Arc::new(App {
         db,
@@ -114,6 +117,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         limits: Limits::new(config.limits),
         live,
         announcer,
+        publisher,
+        retries_per_second: config.retries_per_second,
         needs,
         metrics,
     });

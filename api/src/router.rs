@@ -1,8 +1,8 @@
 //! Which path leads where, and what surrounds every answer.
 
 use crate::{
-    app::App, error::ApiError, events, health, limits, notify, openapi::Description, order_search, orders,
-    package_admin, packages, points, request_id, settle, statistics,
+    app::App, error::ApiError, events, health, limits, notify, notify_logs, notify_retry, notify_statistics,
+    openapi::Description, order_search, orders, package_admin, packages, points, request_id, settle, statistics,
 };
 use axum::{
     Router, middleware,
@@ -43,6 +43,11 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(order_search::all))
         .routes(routes!(settle::sync))
         .routes(routes!(statistics::figures))
+        .routes(routes!(notify_logs::list))
+        .routes(routes!(notify_logs::one))
+        .routes(routes!(notify_retry::one))
+        .routes(routes!(notify_retry::many))
+        .routes(routes!(notify_statistics::figures))
         .routes(routes!(notify::payment))
         .routes(routes!(notify::refund))
         .routes(routes!(health::healthz))
