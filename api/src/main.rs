@@ -14,6 +14,9 @@ mod intake;
 mod limits;
 mod live;
 mod notify;
+mod notify_logs;
+mod notify_retry;
+mod notify_statistics;
 mod openapi;
 mod order_search;
 mod orders;
@@ -127,6 +130,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         limits: Limits::new(config.limits),
         live,
         announcer,
+        retries_per_second: config.retries_per_second,
         needs,
         metrics,
     });

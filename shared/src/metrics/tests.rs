@@ -23,7 +23,10 @@ fn everything(metrics: &Metrics) {
     callback_answered(CallbackAnswer::Stored, took);
     intake_inserted(7, took, true);
     http_answered(Some("/api/payment/orders/{orderNo}"), "GET", 200, took);
-    notification_handled(ProcessStatus::Processed, 0.25);
+    notifications_closed(ProcessStatus::Processed, 1);
+    notifications_credited(&[0.25]);
+    broker_gave_up(1);
+    suspected(1);
     notification_failed(&Fault::OrderNotFound);
     dead_letter(&Fault::AmountMismatch);
     set_handled(7, took);
