@@ -3,6 +3,7 @@
 pub mod amend;
 pub mod causes;
 pub mod ladder;
+pub mod progress;
 pub mod remedy;
 pub mod retry;
 pub mod search;
