@@ -271,3 +271,97 @@ async fn a_bulk_retry_survives_whoever_runs_it() {
     assert!(seconds >= 10_000 / 500 - 2, "{ROWS} at {RATE} a second took {seconds} s");
     system.finish().await;
 }
+
+/// Payments and refunds of all kinds, what WeChat Pay sent twice, and dead letters: today's code thinks of them what it did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_a_healthy_system_finds_nothing() {
+    let system = Builder::default().certificates().start().await;
+    let order = system.order("alice", 1).await;
+    let callback = system.pay_silently(order["orderNo"].as_str().expect("a number")).await;
+    for _ in 0..3 {
+        assert_eq!(system.send(&callback).await.0, StatusCode::OK);
+    }
+    send_changed(&system, "bob", &json!({"amount": {"total": 1}})).await;
+    system.wait_for_log(&[("processed", 1), ("duplicate", 2), ("dead amount_mismatch", 1)]).await;
+    let path = format!("/api/payment/admin/orders/{}/refunds", order["orderNo"].as_str().expect("a number"));
+    let admin = system.ops(&["token", "--user", "root", "--admin"]).out;
+    let part = system.http.post(system.url(&path)).bearer_auth(admin).json(&json!({"amount": 100})).send().await;
+    assert_eq!(part.expect("an answer").status(), StatusCode::ACCEPTED);
+    let told = "select count(*) from payment_notify_logs where notify_type = 'refund' and next_attempt_at is null";
+    system.wait_for_count("the refund is told of", told, 1).await;
+    let log = system.log().await;
+    let entries = system.count("select count(*) from point_entries").await;
+
+    for arguments in [&["--from", "1h", "--to", "1s"][..], &["--from", "1h", "--to", "1s", "--apply"]] {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let replay = system.ops(&[&["replay"], arguments].concat());
+        assert_eq!((replay.code, replay.out.as_str(), replay.err.as_str()), (Some(0), "", ""));
+    }
+    assert_eq!((system.count("select count(*) from point_entries").await, system.log().await), (entries, log));
+    assert_eq!(system.ops(&["replay", "--from", "1h", "--to", "2h"]).code, Some(2));
+    assert_eq!(system.ops(&["replay", "--from", "1h"]).code, Some(2));
+    system.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_finds_and_applies_what_has_been_repaired() {
+    let system = Builder::default().start().await;
+    let numbers = dead(&system, 300).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let range = ["replay", "--from", "1h", "--to", "1s"];
+    assert_eq!(system.ops(&range).code, Some(0), "nothing is repaired yet");
+
+    change_amounts(&system, -1).await;
+    let one = system.ops(&[&range[..], &["--order", &numbers[7]]].concat());
+    assert_eq!(one.code, Some(1), "{}{}", one.out, one.err);
+    let (id, told) = one.out.split_once("  ").expect("a line");
+    assert_eq!(told, format!("{}  dead (amount_mismatch) → processed  +105 for u7", numbers[7]));
+    assert_eq!(one.err, "1 of 1 would change");
+    let all = system.ops(&range);
+    assert_eq!((all.code, all.out.lines().count()), (Some(1), 300), "{}", all.err);
+    system.wait_for_log(&[("dead amount_mismatch", 300)]).await;
+    assert_eq!(system.count("select count(*) from point_entries").await, 0, "it was only looked at");
+
+    let apply =
+        [&range[..], &["--order", &numbers[7], "--apply", "--by", "olga", "--reason", "prices put right"]].concat();
+    let applied = system.ops(&apply);
+    assert_eq!(applied.code, Some(0), "{}{}", applied.out, applied.err);
+    assert_eq!(applied.out, format!("{id}  {told}  applied"));
+    system.wait_for_log(&[("dead amount_mismatch", 299), ("processed", 1)]).await;
+    assert_eq!(system.get("/api/points/balance", "u7").await["balance"], 105);
+    let deed = "select count(*) from audit_log where actor = 'olga' and reason = 'prices put right'
+        and action = 'notify_log.replay' and (detail ->> 'points')::integer = 105";
+    assert_eq!(system.count(deed).await, 1);
+
+    let rest = system.ops(&[&range[..], &["--apply"]].concat());
+    assert_eq!((rest.code, rest.out.lines().count()), (Some(0), 299), "{}", rest.err);
+    system.wait_for_log(&[("processed", 300)]).await;
+    assert_eq!(system.count(CREDITED).await, 300 * 105);
+    let again = system.ops(&range);
+    assert_eq!((again.code, again.out.as_str(), again.err.as_str()), (Some(0), "", ""));
+    system.finish().await;
+}
+
+/// Without the right key nothing can be judged, and what was good is never undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_never_undoes_what_was_good() {
+    let system = Builder::default().start().await;
+    pay(&system, "alice").await;
+    system.wait_for_log(&[("processed", 1)]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let replay = ["replay", "--from", "1h", "--to", "1s", "--apply"];
+
+    let mut env = system.env.clone();
+    env.insert("WECHAT_PAY_API_KEY".into(), "00000000000000000000000000000000".into());
+    let blind = run_ops(&env, &replay);
+    assert_eq!((blind.code, blind.out.as_str()), (Some(2), ""));
+    assert!(blind.err.starts_with("1 cannot be judged"), "{}", blind.err);
+
+    env = system.env.clone();
+    env.insert("WECHAT_PAY_APP_ID".into(), "wx0000000000000000".into());
+    let refused = run_ops(&env, &replay);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(refused.out.ends_with("  processed → dead (appid_mismatch)"), "{}", refused.out);
+    system.wait_for_log(&[("processed", 1)]).await;
+    system.finish().await;
+}

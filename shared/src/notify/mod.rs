@@ -13,7 +13,7 @@ pub mod suspects;
 pub mod upkeep;
 
 mod fault;
-mod window;
+pub(crate) mod window;
 
 pub use fault::{Class, Fault};
 pub use ladder::Ladder;
