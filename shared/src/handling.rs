@@ -133,6 +133,19 @@ pub fn fail_all(opener: &Opener, claimed: &[Claimed], fault: &Fault, ladder: Lad
     closings.collect()
 }
 
+/// What a row that fails alone is told of it. Class 23 is a constraint: trying again would not help.
+pub fn fault_of(error: &sqlx::Error) -> Fault {
+    let Some(database) = error.as_database_error() else {
+        return Fault::DatabaseError("no code".into());
+    };
+    let code = database.code().unwrap_or_default();
+    if code.starts_with("23") {
+        Fault::DatabaseRefused(database.constraint().unwrap_or(&code).to_owned())
+    } else {
+        Fault::DatabaseError(code.into_owned())
+    }
+}
+
 /// Verifies and decrypts on all cores.
 async fn open(opener: &Opener, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
     if claimed.len() < WORTH_SPREADING {

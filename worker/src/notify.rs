@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use shared::{
     checkout::ask,
     crash, db,
-    handling::{Handled, fail_all, handle},
+    handling::{Handled, fail_all, fault_of, handle},
     metrics,
     notify::{
         Claimed, Closing, Fault, Ladder, NotifyId, NotifyType, Outcome, ProcessStatus,
@@ -320,17 +320,4 @@ fn report(closings: &[Closing]) {
 /// 40001 and 40P01: the transaction lost against another one, and may win next time.
 fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code.starts_with("40"))
-}
-
-/// What a row that fails alone is told of it. Class 23 is a constraint: trying again would not help.
-fn fault_of(error: &sqlx::Error) -> Fault {
-    let Some(database) = error.as_database_error() else {
-        return Fault::DatabaseError("no code".into());
-    };
-    let code = database.code().unwrap_or_default();
-    if code.starts_with("23") {
-        Fault::DatabaseRefused(database.constraint().unwrap_or(&code).to_owned())
-    } else {
-        Fault::DatabaseError(code.into_owned())
-    }
 }

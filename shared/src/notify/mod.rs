@@ -3,6 +3,7 @@
 pub mod amend;
 pub mod causes;
 pub mod ladder;
+pub mod progress;
 pub mod remedy;
 pub mod retry;
 pub mod search;
@@ -12,7 +13,7 @@ pub mod suspects;
 pub mod upkeep;
 
 mod fault;
-mod window;
+pub(crate) mod window;
 
 pub use fault::{Class, Fault};
 pub use ladder::Ladder;
