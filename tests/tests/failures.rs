@@ -134,7 +134,7 @@ async fn what_failed_for_a_wrong_key_is_tried_again_when_the_right_one_is_set() 
     system.start_worker().await;
     system.wait_for_log(&[("processed", 3)]).await;
     let deeds = "select count(*) from audit_log where actor = 'worker' and reason = 'the APIv3 key changed'";
-    assert_eq!(system.count(deeds).await, 1);
+    assert!(system.count(deeds).await >= 1, "it is known who did it, and why");
     system.finish().await;
 }
 
