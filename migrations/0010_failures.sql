@@ -182,14 +182,14 @@ create table payment_notify_statistics_deltas (
     retries        bigint      not null
 );
 
--- Times in classes whose width is 4.4 % of the time: 0 to 15 ms as they are, then sixteen to each doubling.
+-- Times in classes, 0 to 15 ms as they are, then eight to each doubling: the middle of one is at most 4.5 % off.
 create function payment_notify_time_class(ms double precision) returns integer language sql immutable strict as $$
-    select case when ms < 16 then greatest(floor(ms), 0) else 16 + floor(16 * ln(ms / 16) / ln(2.0::float8)) end::integer
+    select case when ms < 16 then greatest(floor(ms), 0) else 16 + floor(8 * ln(ms / 16) / ln(2.0::float8)) end::integer
 $$;
 
 -- The time in the middle of a class, in milliseconds.
 create function payment_notify_class_time(class integer) returns double precision language sql immutable strict as $$
-    select case when class < 16 then class else 16 * power(2.0::float8, (class - 15.5) / 16) end
+    select case when class < 16 then class else 16 * power(2.0::float8, (class - 15.5) / 8) end
 $$;
 
 -- Merges up to `most` deltas into the figures; answers how many. One at a time: who comes second has nothing to do.

@@ -174,7 +174,7 @@ pub async fn advance(
         change.report.wechat_refund_id,
         failure_reason(change.status),
         overdrawn,
-        next_attempt_in.map(|delta| delta.as_seconds_f64()),
+        next_attempt_in.map(TimeDelta::as_seconds_f64),
         change.report.succeeded_at,
     )
     .execute(&mut **tx)
@@ -371,7 +371,7 @@ pub async fn put_off(
         refund.refund_no as _,
         refund.status as RefundStatus,
         refund.attempts,
-        next_attempt_in.map(|delta| delta.as_seconds_f64()),
+        next_attempt_in.map(TimeDelta::as_seconds_f64),
         trouble.map(|trouble| trouble.code),
         trouble.map(|trouble| trouble.message),
     )
