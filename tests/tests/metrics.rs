@@ -226,8 +226,8 @@ async fn a_process_without_keys_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn months_that_are_no_longer_kept_are_dropped_and_told() {
-    let mut system = Builder::default().workers(0).env("NOTIFY_LOG_RETENTION_DAYS", "45").start().await;
-    for months_ago in [2, 4] {
+    let mut system = Builder::default().workers(0).env("NOTIFY_LOG_RETENTION_DAYS", "100").start().await;
+    for months_ago in [2, 5] {
         for parent in ["payment_notify_logs", "payment_notify_bodies", "payment_notify_attempts"] {
             let month = format!("date_trunc('month', now() at time zone 'UTC') - interval '{months_ago} months'");
             let make = format!(
@@ -238,15 +238,21 @@ async fn months_that_are_no_longer_kept_are_dropped_and_told() {
             sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&system.db).await.expect("made");
         }
         let dead = format!(
-            "with new as (select uuid_v7_floor(now() - interval '{months_ago} months') as id), body as (
-                 insert into payment_notify_bodies select id, '{{}}', '' from new)
-             insert into payment_notify_logs (id, notify_type, process_status, error_code)
-             select id, 'payment', 'dead', 'decrypt_failed' from new"
+            "with new as (
+                 select uuid_v7_floor(at) as id, at from (select now() - interval '{months_ago} months' as at) as instant
+             ), body as (
+                 insert into payment_notify_bodies select id, '{{}}', '' from new
+             ), figures as (
+                 insert into payment_notify_statistics
+                 select date_bin('1 hour', at, 'epoch'), 'payment', 'dead', -1, 1, 0 from new
+             )
+             insert into payment_notify_logs (id, notify_type, process_status, error_code, created_at, processed_at)
+             select id, 'payment', 'dead', 'amount_mismatch', at, at from new"
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(dead)).execute(&system.db).await.expect("stored");
     }
     system.start_worker().await;
-    system.wait_for_log(&[("dead decrypt_failed", 1)]).await;
+    system.wait_for_log(&[("dead amount_mismatch", 1)]).await;
     let told = async || system.workers[0].log();
     eventually("it is told", SOON, told, |log| log.contains("1 dead letters of ")).await;
     assert_eq!(system.workers[0].log().matches("are dropped").count(), 1);
