@@ -110,6 +110,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     metrics.watch_link("publishing", needs.broker.as_ref());
     metrics.watch_link("listening", listener.as_ref());
+    metrics.watch_link("announcing", announcer.link().as_ref());
     let intake = intake::start(&intake_db, publisher.clone(), &storing, &stop_storing);
     metrics.watch_intake(intake.waiting());
     metrics.watch_streams({

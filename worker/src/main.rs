@@ -100,6 +100,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let announcer = broker.clone().map_or_else(Announcer::default, |broker| {
         let (announcer, task) = Announcer::new(broker, stop_publishing.clone());
         publishing.spawn("announcing", task);
+        metrics.watch_link("announcing", announcer.link().as_ref());
         announcer
     });
     let publisher = broker.clone().map(|broker| {
@@ -121,6 +122,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     metrics.watch_link("publishing", deps.publisher.as_ref().map(Publisher::link).as_ref());
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
 
+    working.spawn("keeping the metrics", metrics.clone().upkeep(stop.clone()));
     working.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
     let refunder = refunds::Refunder {
         db: db.clone(),
