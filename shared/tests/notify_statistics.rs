@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
+    notify::upkeep::merge_statistics,
     notify::{
         NotifyType, ProcessStatus,
         retry::{By, Filter, retry_all},
@@ -117,16 +118,16 @@ async fn assert_exact(db: &PgPool) {
 async fn figures_are_exact_before_and_after_they_are_merged(db: PgPool) {
     sqlx::raw_sql(WORLD).execute(&db).await.expect("a world");
     assert_exact(&db).await;
-    assert_eq!(sql::merge(&db, 20).await.expect("merged"), 20, "some of them");
+    assert_eq!(merge_statistics(&db, 20).await.expect("merged"), 20, "some of them");
     assert_exact(&db).await;
-    while sql::merge(&db, 1_000).await.expect("merged") > 0 {}
+    while merge_statistics(&db, 1_000).await.expect("merged") > 0 {}
     assert_exact(&db).await;
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn what_is_retried_moves_from_one_figure_to_another(db: PgPool) {
     sqlx::raw_sql(WORLD).execute(&db).await.expect("a world");
-    while sql::merge(&db, 1_000).await.expect("merged") > 0 {}
+    while merge_statistics(&db, 1_000).await.expect("merged") > 0 {}
     let root = "root".parse().expect("a user id");
     let by = By { actor: &root, reason: None };
     for status in [ProcessStatus::Dead, ProcessStatus::Rejected, ProcessStatus::Retrying] {
@@ -135,7 +136,7 @@ async fn what_is_retried_moves_from_one_figure_to_another(db: PgPool) {
         );
         assert_exact(&db).await;
     }
-    while sql::merge(&db, 1_000).await.expect("merged") > 0 {}
+    while merge_statistics(&db, 1_000).await.expect("merged") > 0 {}
     assert_exact(&db).await;
 }
 

@@ -1,6 +1,5 @@
 //! Retention against the real database: which months go, what goes with them, and who must not notice.
 
-use chrono::TimeDelta;
 use futures_util::future::join_all;
 use shared::notify::{
     Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql,
@@ -146,11 +145,11 @@ async fn work(db: &PgPool, stop: &AtomicBool) -> i64 {
     let mut handled = 0;
     while !stop.load(Ordering::Relaxed) {
         let row = notify();
-        sql::insert(db, &[&row], TimeDelta::zero()).await.expect("stored");
+        sql::insert(db, &[&row]).await.expect("stored");
         let mut tx = db.begin().await.expect("a transaction");
         assert_eq!(sql::claim(&mut tx, &[row.id]).await.expect("claimed").len(), 1);
         let outcome = Outcome::Dead(Fault::AmountMismatch);
-        sql::close(&mut tx, &[Closing { id: row.id, order_no: None, outcome }]).await.expect("closed");
+        sql::close(&mut tx, &[Closing { id: row.id, order_no: None, outcome }], "here:1", None).await.expect("closed");
         tx.commit().await.expect("committed");
         handled += 1;
     }
