@@ -27,9 +27,9 @@ const WORLD: &str = "
     from payment_refunds r where r.order_no = o.order_no and r.status = 'success';
     update payment_refunds set status = 'closed', completed_at = now() where status = 'processing';
     insert into payment_refunds
-        (refund_no, order_no, transaction_id, total, origin, amount, points, bonus_points, status, completed_at)
-    values ('OUTSIDE', 'ORDER1', 'TORDER1', 100, 'external', 11, 0, 0, 'success', '2026-06-02T12:00:00Z'),
-           ('MISDIRECTED', 'ORDER1', 'OTHER', 100, 'ours', 100, 0, 0, 'closed', '2026-06-02T12:00:00Z')";
+        (refund_no, order_no, transaction_id, total, origin, amount, points, bonus_points, status, completed_at, misdirected)
+    values ('OUTSIDE', 'ORDER1', 'TORDER1', 100, 'external', 11, 0, 0, 'success', '2026-06-02T12:00:00Z', false),
+           ('STRAY', 'ORDER1', 'OTHER', 100, 'ours', 100, 0, 0, 'success', '2026-06-02T12:00:00Z', true)";
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("an instant")
@@ -50,7 +50,7 @@ async fn count(db: &PgPool, from: DateTime<Utc>, to: DateTime<Utc>) -> Figures {
                 (select count(*) from payment_orders where created_at >= $1 and created_at < $2 and paid_at is not null),
                 count(*), coalesce(sum(amount), 0)::bigint, coalesce(sum(points + bonus_points), 0)::bigint,
                 (select coalesce(sum(amount), 0)::bigint from payment_refunds
-                 where status = 'success' and completed_at >= $1 and completed_at < $2)
+                 where status = 'success' and not misdirected and completed_at >= $1 and completed_at < $2)
          from payment_orders where paid_at >= $1 and paid_at < $2",
     )
     .bind(from)
