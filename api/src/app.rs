@@ -7,8 +7,9 @@ use shared::{
     config::{self, Env, Faults, LimitsConfig, ProcessConfig},
     health::Needs,
     metrics::Metrics,
+    notify::NotifyId,
     orders::OrderNo,
-    queue::{Announcer, Publisher},
+    queue::{Announcer, Line, Publisher},
     token::TokenKey,
     wechat::{Client, KeyRing, Merchant},
 };
@@ -45,6 +46,8 @@ pub struct App {
     pub live: Live,
     /// Tells the other processes which orders have changed.
     pub announcer: Announcer,
+    /// How many rows of the notify log retries in bulk let come due in a second.
+    pub retries_per_second: u32,
     /// For `/readyz`.
     pub needs: Needs,
     /// For `/metrics`.
@@ -56,6 +59,13 @@ impl App {
     pub fn announce(&self, order_nos: Vec<OrderNo>) {
         self.live.changed(order_nos.iter().cloned());
         self.announcer.announce(order_nos);
+    }
+
+    /// Hands a notification to the workers at once. After the commit; without it the rescue loop finds the row.
+    pub fn publish(&self, id: NotifyId) {
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(Line::Notify, &[id]);
+        }
     }
 }
 
@@ -76,6 +86,8 @@ pub struct Config {
     pub order_ttl: TimeDelta,
     /// `WECHAT_PAY_QUERIES_PER_SECOND`
     pub queries_per_second: u32,
+    /// `NOTIFY_RETRY_PER_SECOND`
+    pub retries_per_second: u32,
     /// How often callers may ask.
     pub limits: LimitsConfig,
 }
@@ -89,6 +101,7 @@ pub fn load(env: &mut Env) -> Result<Config, Faults> {
     let data_key = config::data_encryption_key(env);
     let limits = config::limits(env);
     let (order_ttl, queries) = (config::order_ttl(env), config::queries_per_second(env));
+    let retries = config::retries_per_second(env);
     // One fault is enough to stop; by here all of them are known.
     let read = || {
         let (merchant, keys) = merchant?;
@@ -101,6 +114,7 @@ pub fn load(env: &mut Env) -> Result<Config, Faults> {
             keys,
             order_ttl: order_ttl?,
             queries_per_second: queries?,
+            retries_per_second: retries?,
             limits: limits?,
         })
     };

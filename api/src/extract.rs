@@ -22,22 +22,53 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !content_type.is_some_and(is_json) {
-            return Err(ApiError::Malformed("Content-Type must be application/json"));
+        if !says_json(&request) {
+            return Err(NOT_SAID_TO_BE_JSON);
         }
-        let body = body::read(request.into_body()).await.map_err(|error| match error {
-            BodyError::TooLarge => ApiError::TooLarge,
-            BodyError::TooSlow => ApiError::Malformed("the body did not come in time"),
-            BodyError::Broken => ApiError::Malformed("the body cannot be read"),
-        })?;
-        let value = serde_json::from_slice(&body).map_err(|_| ApiError::Malformed("the body is not JSON"))?;
-        let Value::Object(values) = value else {
-            let message = "must be an object".to_owned();
-            return Err(ApiError::Validation(vec![FieldError { field: String::new(), message }]));
-        };
-        Fields::read(values).map(Self).map_err(ApiError::Validation)
+        parse(&read(request).await?).map(Self)
     }
+}
+
+/// A JSON body that may be left out: then all of its fields are.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<T: FromFields, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let says_json = says_json(&request);
+        let body = read(request).await?;
+        match body.as_slice() {
+            [] => parse(b"{}").map(Self),
+            body if says_json => parse(body).map(Self),
+            _ => Err(NOT_SAID_TO_BE_JSON),
+        }
+    }
+}
+
+const NOT_SAID_TO_BE_JSON: ApiError = ApiError::Malformed("Content-Type must be application/json");
+
+fn says_json(request: &Request) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(is_json)
+}
+
+async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    body::read(request.into_body()).await.map_err(|error| match error {
+        BodyError::TooLarge => ApiError::TooLarge,
+        BodyError::TooSlow => ApiError::Malformed("the body did not come in time"),
+        BodyError::Broken => ApiError::Malformed("the body cannot be read"),
+    })
+}
+
+fn parse<T: FromFields>(body: &[u8]) -> Result<T, ApiError> {
+    let value = serde_json::from_slice(body).map_err(|_| ApiError::Malformed("the body is not JSON"))?;
+    let Value::Object(values) = value else {
+        let message = "must be an object".to_owned();
+        return Err(ApiError::Validation(vec![FieldError { field: String::new(), message }]));
+    };
+    Fields::read(values).map_err(ApiError::Validation)
 }
 
 fn is_json(content_type: &str) -> bool {

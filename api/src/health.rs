@@ -1,13 +1,15 @@
-//! Whether this process is alive, whether it can serve, and what it has counted.
+//! Whether this process is alive, whether it can serve, and what it has counted and measured.
 
 use crate::{app::App, extract::Json, openapi::ReadinessBody};
 use axum::{
-    extract::State,
+    extract::{MatchedPath, Request, State},
     http::{StatusCode, header},
-    response::IntoResponse,
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
-use shared::health::Readiness;
+use shared::{health::Readiness, metrics::http_answered};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// `GET /healthz`
 #[utoipa::path(get, summary = "Is it alive?", path = "/healthz", tag = "operation", responses((status = 200, description = "The process is alive", body = String, content_type = "text/plain")))]
@@ -31,4 +33,14 @@ pub async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>
     responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.page())
+}
+
+/// Measures every request. A stream is answered when it begins.
+pub async fn measure(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (method, begun) = (request.method().clone(), Instant::now());
+    let response = next.run(request).await;
+    let route = route.as_ref().map(MatchedPath::as_str);
+    http_answered(route, method.as_str(), response.status().as_u16(), begun.elapsed());
+    response
 }

@@ -1,10 +1,33 @@
 //! Instants in a query: RFC 3339, with any offset.
 
+use crate::fields::Fields;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 /// What a parameter that takes an instant expects.
 pub const EXPECTS: &str = "an RFC 3339 time with its offset, such as 2026-01-31T08:00:00+08:00";
+
+/// Some time, open where it has no end.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// Where it begins, inclusive.
+    pub from: Option<DateTime<Utc>>,
+    /// Where it ends, exclusive.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// Takes `from` and `to`, of which either may be absent; `to` must be the later one.
+pub fn range(fields: &mut Fields) -> Option<Range> {
+    let mut time = |name| fields.or(name, EXPECTS, None, |value| read(value).map(Some));
+    let (from, to) = (time("from"), time("to"));
+    if let (Some(Some(from)), Some(Some(to))) = (from, to)
+        && from >= to
+    {
+        fields.fault("to".into(), "must be later than from".into());
+        return None;
+    }
+    Some(Range { from: from?, to: to? })
+}
 
 /// Reads one.
 pub fn read(value: &Value) -> Option<DateTime<Utc>> {

@@ -4,14 +4,17 @@
 //! Everything is bounded. When the database is away the queue fills, and whoever comes then is refused at once.
 
 use shared::{
-    db,
+    db, metrics,
     notify::{NewNotify, NotifyId, sql},
     process::Parts,
     queue::{Line, Publisher},
 };
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Tasks that write, each on its own connection. More were slower: they only make the groups smaller.
@@ -33,7 +36,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The callback is not in the log; WeChat Pay must send it again.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NotStored;
+pub enum NotStored {
+    /// Too many were waiting already.
+    QueueFull,
+    /// The database has not taken it in time.
+    InTime,
+}
 
 /// Where callbacks wait for their commit.
 #[derive(Debug)]
@@ -68,8 +76,14 @@ impl Intake {
         match tokio::time::timeout(STORE_TIMEOUT, receiver).await {
             Ok(Ok(())) => Ok(()),
             // It may be stored all the same. Then WeChat Pay's repeat is a duplicate, which is harmless.
-            Ok(Err(_)) | Err(_) => Err(NotStored),
+            Ok(Err(_)) | Err(_) => Err(NotStored::InTime),
         }
+    }
+
+    /// How many callbacks wait, for `/metrics`.
+    pub fn waiting(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let queue = self.queue.clone();
+        move || queue.max_capacity() - queue.capacity()
     }
 
     /// Keeps a refused callback, if there is room.
@@ -78,9 +92,9 @@ impl Intake {
     }
 
     fn enqueue(&self, notify: NewNotify, stored: Option<oneshot::Sender<()>>) -> Result<(), NotStored> {
-        let bytes = u32::try_from(notify.body.len() + ROW_BYTES).map_err(|_| NotStored)?;
-        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_| NotStored)?;
-        self.queue.try_send(Waiting { notify, stored, _bytes: permit }).map_err(|_| NotStored)
+        let bytes = u32::try_from(notify.body.len() + ROW_BYTES).map_err(|_| NotStored::QueueFull)?;
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_| NotStored::QueueFull)?;
+        self.queue.try_send(Waiting { notify, stored, _bytes: permit }).map_err(|_| NotStored::QueueFull)
     }
 }
 
@@ -122,7 +136,10 @@ impl Writer {
         let mut groups = vec![group];
         while let Some(mut group) = groups.pop() {
             let rows: Vec<&NewNotify> = group.iter().map(|waiting| &waiting.notify).collect();
-            match self.insert(&rows).await {
+            let begun = Instant::now();
+            let inserted = self.insert(&rows).await;
+            metrics::intake_inserted(rows.len(), begun.elapsed(), inserted.is_ok());
+            match inserted {
                 Ok(()) => {
                     self.publish(&rows);
                     for stored in group.into_iter().filter_map(|waiting| waiting.stored) {

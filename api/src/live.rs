@@ -121,6 +121,11 @@ impl Live {
         Ok(Watching { shared: Arc::clone(&self.0), order_no, user_id: user_id.clone(), changes })
     }
 
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.0.lock().streams
+    }
+
     /// Says that these orders may have changed.
     pub fn changed(&self, order_nos: impl IntoIterator<Item = OrderNo>) {
         let mut watched = self.0.lock();

@@ -14,6 +14,9 @@ mod intake;
 mod limits;
 mod live;
 mod notify;
+mod notify_logs;
+mod notify_retry;
+mod notify_statistics;
 mod openapi;
 mod order_search;
 mod orders;
@@ -63,7 +66,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    let (stop, metrics) = (process::stop_signal()?, Metrics::install()?);
+    let (stop, metrics) = (process::stop_signal()?, Metrics::install()?.of_api());
     let config::ProcessConfig { database, broker, shutdown_grace, .. } = config.process;
     // Of their own, so that no request can keep a callback from being stored.
     let intake_db = db::pool(&database, "recharge intake", intake::CONNECTIONS);
@@ -83,6 +86,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (storing, publishing) = (Parts::new(&stop_storing, &stop), Parts::new(&stop_publishing, &stop));
 
     serving.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
+    serving.spawn("keeping the metrics", metrics.clone().upkeep(stop.clone()));
     let live = Live::default();
     let mut announcer = Announcer::default();
     let listener = broker.as_ref().map(|broker| {
@@ -94,14 +98,25 @@ async fn run(config: Config) -> anyhow::Result<()> {
         announcer = announcing;
         link
     });
-    serving.spawn("live orders", live.clone().run(db.clone(), listener, stop.clone()));
+    serving.spawn("live orders", live.clone().run(db.clone(), listener.clone(), stop.clone()));
     let publisher = broker.map(|broker| {
         let (publisher, task) = Publisher::new(broker, stop_publishing.clone());
         publishing.spawn("publishing", task);
         publisher
     });
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: publisher.as_ref().map(Publisher::link) };
+    for (name, pool) in [("api", &db), ("intake", &intake_db)] {
+        metrics.watch_pool(name, pool);
+    }
+    metrics.watch_link("publishing", needs.broker.as_ref());
+    metrics.watch_link("listening", listener.as_ref());
+    metrics.watch_link("announcing", announcer.link().as_ref());
     let intake = intake::start(&intake_db, publisher.clone(), &storing, &stop_storing);
+    metrics.watch_intake(intake.waiting());
+    metrics.watch_streams({
+        let live = live.clone();
+        move || live.streams()
+    });
 
     let app = Arc::new(App {
         db,
@@ -116,6 +131,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         limits: Limits::new(config.limits),
         live,
         announcer,
+        retries_per_second: config.retries_per_second,
         needs,
         metrics,
     });

@@ -5,6 +5,7 @@ use crate::{
     app::App,
     body::{self, BodyError},
     client_address::ClientAddress,
+    intake::NotStored,
     openapi::{CallbackHeaders, ForWechatPay},
 };
 use axum::{
@@ -14,16 +15,20 @@ use axum::{
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::{
-    clock, metrics,
+    clock,
+    metrics::{CallbackAnswer as Answer, callback_answered},
     notify::{Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType},
     wechat::{notification::notify_type, signature::Signed},
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout};
 
 /// How many refused callbacks are kept in a second: enough to see an attack or a wrong key, too few to fill the disk.
 const KEPT_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
 /// From the request's head to the answer. WeChat Pay waits 5 s (wechatpay-v3.md §4.6).
 const ANSWER_DEADLINE: Duration = Duration::from_millis(4_500);
+/// For the body, so that a slow sender is told from a slow service.
+const BODY_DEADLINE: Duration = Duration::from_secs(3);
 /// Longer than any that WeChat Pay sends. What is kept must be bounded.
 const MAX_HEADER_BYTES: usize = 1_024;
 
@@ -35,21 +40,40 @@ pub fn sampler() -> Sampler {
     RateLimiter::direct(Quota::per_second(KEPT_PER_SECOND))
 }
 
-/// The answers that WeChat Pay understands (wechatpay-v3.md §4.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The notification is committed to the log.
-    Stored,
-    /// It is not; sent again or not, that is WeChat Pay's to decide.
-    Refused(StatusCode),
+/// An answer that WeChat Pay understands (wechatpay-v3.md §4.6). Whatever is refused comes again or not, as WeChat Pay
+/// decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered(Answer);
+
+impl Answered {
+    /// Too many callbacks have come from one address.
+    pub fn rate_limited() -> Self {
+        callback_answered(Answer::RateLimited, Duration::ZERO);
+        Self(Answer::RateLimited)
+    }
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for Answered {
     fn into_response(self) -> Response {
         let json = [(header::CONTENT_TYPE, "application/json")];
-        match self {
-            Self::Stored => (json, r#"{"code":"SUCCESS","message":"成功"}"#).into_response(),
-            Self::Refused(status) => (status, json, r#"{"code":"FAIL","message":"失败"}"#).into_response(),
+        match status(self.0) {
+            StatusCode::OK => (json, r#"{"code":"SUCCESS","message":"成功"}"#).into_response(),
+            status => (status, json, r#"{"code":"FAIL","message":"失败"}"#).into_response(),
+        }
+    }
+}
+
+const fn status(answer: Answer) -> StatusCode {
+    match answer {
+        Answer::Stored => StatusCode::OK,
+        Answer::Malformed => StatusCode::BAD_REQUEST,
+        Answer::SignatureInvalid | Answer::Probe | Answer::Stale => StatusCode::UNAUTHORIZED,
+        Answer::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Answer::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Answer::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        // WeChat Pay comes again; by then the key may be here, or the database.
+        Answer::KeyUnavailable | Answer::QueueFull | Answer::NotStored | Answer::TooLate => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
     }
 }
@@ -57,45 +81,41 @@ impl IntoResponse for Answer {
 /// `POST /api/payment/notify/wechat`
 #[utoipa::path(post, summary = "Payment callback", path = "/api/payment/notify/wechat", tag = "WeChat Pay", params(CallbackHeaders),
     request_body(content = serde_json::Value, description = "The notification, at most 64 KiB"), responses(ForWechatPay))]
-pub async fn payment(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answer {
-    in_time(&app, NotifyType::Payment, sender, request).await.unwrap_or_else(Answer::Refused)
+pub async fn payment(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answered {
+    in_time(&app, NotifyType::Payment, sender, request).await
 }
 
 /// `POST /api/payment/notify/wechat/refund`
 #[utoipa::path(post, summary = "Refund callback", path = "/api/payment/notify/wechat/refund", tag = "WeChat Pay", params(CallbackHeaders),
     request_body(content = serde_json::Value, description = "The notification, at most 64 KiB"), responses(ForWechatPay))]
-pub async fn refund(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answer {
-    in_time(&app, NotifyType::Refund, sender, request).await.unwrap_or_else(Answer::Refused)
+pub async fn refund(State(app): State<Arc<App>>, sender: ClientAddress, request: Request) -> Answered {
+    in_time(&app, NotifyType::Refund, sender, request).await
 }
 
 /// An answer that comes too late counts as none: it is then said in time that nothing is known.
-async fn in_time(
-    app: &App,
-    by_route: NotifyType,
-    sender: ClientAddress,
-    request: Request,
-) -> Result<Answer, StatusCode> {
-    let received = tokio::time::timeout(ANSWER_DEADLINE, receive(app, by_route, sender, request));
-    let answer = received.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE));
-    metrics::callback_answered(answer.as_ref().err().copied().unwrap_or(StatusCode::OK).as_u16());
-    answer
+async fn in_time(app: &App, by_route: NotifyType, sender: ClientAddress, request: Request) -> Answered {
+    let begun = Instant::now();
+    let received = timeout(ANSWER_DEADLINE, receive(app, by_route, sender, request)).await;
+    let answer = match received {
+        Ok(Ok(())) => Answer::Stored,
+        Ok(Err(refusal)) => refusal,
+        Err(_) => Answer::TooLate,
+    };
+    callback_answered(answer, begun.elapsed());
+    Answered(answer)
 }
 
 /// Both routes take both families of events; `by_route` only names one whose event is unknown.
-async fn receive(
-    app: &App,
-    by_route: NotifyType,
-    sender: ClientAddress,
-    request: Request,
-) -> Result<Answer, StatusCode> {
+async fn receive(app: &App, by_route: NotifyType, sender: ClientAddress, request: Request) -> Result<(), Answer> {
     let (parts, body) = request.into_parts();
-    let body = body::read(body).await.map_err(|error| match error {
-        BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        BodyError::Broken => StatusCode::BAD_REQUEST,
+    let body = timeout(BODY_DEADLINE, body::read(body)).await.unwrap_or(Err(BodyError::TooSlow));
+    let body = body.map_err(|error| match error {
+        BodyError::TooLarge => Answer::TooLarge,
+        BodyError::TooSlow => Answer::TooSlow,
+        BodyError::Broken => Answer::Malformed,
     })?;
-    let headers = read_headers(&parts.headers).ok_or(StatusCode::BAD_REQUEST)?;
-    let by_event = notify_type(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let headers = read_headers(&parts.headers).ok_or(Answer::Malformed)?;
+    let by_event = notify_type(&body).map_err(|_| Answer::Malformed)?;
     let verdict = verify(app, &headers, &body).await;
     let notify = NewNotify {
         id: NotifyId::generate(),
@@ -105,18 +125,22 @@ async fn receive(
         headers,
         body,
     };
-    match verdict {
-        Ok(()) => app.intake.store(notify).await.map(|()| Answer::Stored).map_err(|_| StatusCode::SERVICE_UNAVAILABLE),
-        Err(fault) => {
-            if app.rejected.check().is_ok() {
-                tracing::warn!(notify.id = %notify.id, %sender, "callback refused: {fault}");
-                app.intake.keep(notify);
-            }
-            // WeChat Pay comes again; by then the key may be here.
-            let come_again = fault == Fault::KeyUnavailable;
-            Err(if come_again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED })
-        }
+    let Err(fault) = verdict else {
+        return app.intake.store(notify).await.map_err(|error| match error {
+            NotStored::QueueFull => Answer::QueueFull,
+            NotStored::InTime => Answer::NotStored,
+        });
+    };
+    if app.rejected.check().is_ok() {
+        tracing::warn!(notify.id = %notify.id, %sender, "callback refused: {fault}");
+        app.intake.keep(notify);
     }
+    Err(match fault {
+        Fault::KeyUnavailable => Answer::KeyUnavailable,
+        Fault::TimestampStale => Answer::Stale,
+        Fault::SignatureProbe => Answer::Probe,
+        _ => Answer::SignatureInvalid,
+    })
 }
 
 /// `None` when one of the four that WeChat Pay always sends is missing, or no text.

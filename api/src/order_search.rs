@@ -11,13 +11,12 @@ use crate::{
     error::ApiError,
     extract::{Json, Query},
     fields::{Fields, FromFields},
-    instant,
+    instant::{self, Range},
     openapi::{ForAdmins, ForAnyone, ForFields, PageParams},
     orders::OrderBody,
     page::{Page, PageQuery},
 };
 use axum::extract::State;
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::orders::{
     PaymentStatus,
@@ -62,29 +61,12 @@ fn filter(fields: &mut Fields) -> Option<Filter> {
     let user_id = fields.or("userId", "a user id, 1 to 64 of A-Z, a-z, 0-9, _ and -", None, parsed);
     let order_no = fields.or("orderNo", "an order number, 6 to 32 of 0-9, A-Z, a-z, _, -, | and *", None, parsed);
     let transaction_id = fields.or("transactionId", "a transaction id, 1 to 32 visible ASCII characters", None, parsed);
-    let (from, to) = (time(fields, "from"), time(fields, "to"));
-    if let (Some(Some(from)), Some(Some(to))) = (from, to)
-        && from >= to
-    {
-        fields.fault("to".into(), "must be later than from".into());
-        return None;
-    }
-    Some(Filter {
-        user_id: user_id?,
-        status: status?,
-        order_no: order_no?,
-        transaction_id: transaction_id?,
-        from: from?,
-        to: to?,
-    })
+    let Range { from, to } = instant::range(fields)?;
+    Some(Filter { user_id: user_id?, status: status?, order_no: order_no?, transaction_id: transaction_id?, from, to })
 }
 
 fn status(fields: &mut Fields) -> Option<Option<PaymentStatus>> {
     fields.or("status", STATUS, None, parsed)
-}
-
-fn time(fields: &mut Fields, name: &str) -> Option<Option<DateTime<Utc>>> {
-    fields.or(name, instant::EXPECTS, None, |value| instant::read(value).map(Some))
 }
 
 fn parsed<T: FromStr>(value: &Value) -> Option<Option<T>> {

@@ -1,8 +1,9 @@
 //! Which path leads where, and what surrounds every answer.
 
 use crate::{
-    app::App, error::ApiError, events, health, limits, notify, openapi::Description, order_search, orders,
-    package_admin, packages, points, refunds, request_id, settle, statistics,
+    app::App, error::ApiError, events, health, limits, notify, notify_logs, notify_retry, notify_statistics,
+    openapi::Description, order_search, orders, package_admin, packages, points, refunds, request_id, settle,
+    statistics,
 };
 use axum::{
     Router, middleware,
@@ -24,6 +25,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), limits::layer))
         .layer(CatchPanicLayer::custom(|panic| panicked(&panic)))
         .layer(middleware::from_fn(request_id::layer))
+        .layer(middleware::from_fn(health::measure))
         .with_state(app)
 }
 
@@ -46,6 +48,11 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(refunds::list))
         .routes(routes!(refunds::one))
         .routes(routes!(statistics::figures))
+        .routes(routes!(notify_logs::list))
+        .routes(routes!(notify_logs::one))
+        .routes(routes!(notify_retry::one))
+        .routes(routes!(notify_retry::many))
+        .routes(routes!(notify_statistics::figures))
         .routes(routes!(notify::payment))
         .routes(routes!(notify::refund))
         .routes(routes!(health::healthz))

@@ -17,12 +17,12 @@ use shared::{
     statistics::{BadSpan, Bucket, Cell, Figures, Span, Statistics, sql},
 };
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// Which figures are asked for. Without `to`, those up to the end of the bucket that has begun; without `from`, those of
 /// the seven days before `to`.
 #[derive(Debug)]
-pub struct StatisticsQuery(Span);
+pub struct StatisticsQuery(pub Span);
 
 impl FromFields for StatisticsQuery {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
@@ -44,6 +44,20 @@ impl FromFields for StatisticsQuery {
             }
         }
     }
+}
+
+/// The same, as it is described.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub struct SpanParams {
+    /// From this time on; the seven days before `to` unless told.
+    from: Option<DateTime<Utc>>,
+    /// Up to this time, which is not in it; the end of the running bucket unless told.
+    to: Option<DateTime<Utc>>,
+    /// `hour` or `day`, of Asia/Shanghai; `day` unless told. At most 400.
+    #[param(pattern = "^(hour|day)$")]
+    bucket: Option<String>,
 }
 
 /// The figures, as the contract spells them.
@@ -137,11 +151,7 @@ impl StatisticsBody {
 
 /// `GET /api/payment/admin/statistics`
 #[utoipa::path(get, summary = "Revenue and orders", path = "/api/payment/admin/statistics", tag = "admin", security(("bearer" = [])),
-    params(
-        ("from" = Option<DateTime<Utc>>, Query, description = "From this time on; the seven days before `to` unless told"),
-        ("to" = Option<DateTime<Utc>>, Query, description = "Up to this time, which is not in it; the end of the running bucket unless told"),
-        ("bucket" = Option<String>, Query, description = "`hour` or `day`, of Asia/Shanghai; `day` unless told. At most 400", pattern = "^(hour|day)$"),
-    ),
+    params(SpanParams),
     responses((status = 200, description = "Revenue, orders, conversion and refunds", body = StatisticsBody), ForAnyone, ForAdmins, ForFields))]
 pub async fn figures(
     State(app): State<Arc<App>>,

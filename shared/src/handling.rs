@@ -82,9 +82,9 @@ pub async fn handle(
     ladder: Ladder,
     jitter: f64,
 ) -> sqlx::Result<Handled> {
-    let opened = open(opener, claimed).await;
+    let said = open(opener, claimed).await;
     let (mut paid, mut refunded) = (Vec::new(), Vec::new());
-    for fact in opened.iter().filter_map(|opened| opened.fact.as_ref().ok()) {
+    for fact in said.iter().filter_map(|said| said.fact.as_ref().ok()) {
         match fact {
             Fact::Payment(payment) => paid.push(payment),
             Fact::Refund(report) => refunded.push(report),
@@ -94,15 +94,15 @@ pub async fn handle(
     let refunds = refunds::apply::apply(tx, &refunded, ladder).await?;
 
     let (mut paid, mut refunded) = (payments.iter().map(of_payment), refunds.iter().map(of_refund));
-    let closings = claimed.iter().zip(&opened).map(|(row, opened)| {
-        let decided = match &opened.fact {
+    let closings = claimed.iter().zip(&said).map(|(row, said)| {
+        let decided = match &said.fact {
             Err(fault) => Some(Err(fault.clone())),
             Ok(Fact::Payment(_)) => paid.next(),
             Ok(Fact::Refund(_)) => refunded.next(),
         };
         let decided = decided.expect("there is one decision for each fact");
         let outcome = decided.unwrap_or_else(|fault| Outcome::of_fault(fault, row, ladder, jitter));
-        Closing { id: row.id, order_no: opened.order_no.clone(), outcome }
+        Closing { id: row.id, order_no: said.order_no.clone(), outcome }
     });
     Ok(Handled { closings: closings.collect(), payments, refunds })
 }
@@ -133,6 +133,19 @@ pub fn fail_all(opener: &Opener, claimed: &[Claimed], fault: &Fault, ladder: Lad
     closings.collect()
 }
 
+/// What a row that fails alone is told of it. Class 23 is a constraint: trying again would not help.
+pub fn fault_of(error: &sqlx::Error) -> Fault {
+    let Some(database) = error.as_database_error() else {
+        return Fault::DatabaseError("no code".into());
+    };
+    let code = database.code().unwrap_or_default();
+    if code.starts_with("23") {
+        Fault::DatabaseRefused(database.constraint().unwrap_or(&code).to_owned())
+    } else {
+        Fault::DatabaseError(code.into_owned())
+    }
+}
+
 /// Verifies and decrypts on all cores.
 async fn open(opener: &Opener, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
     if claimed.len() < WORTH_SPREADING {
@@ -146,14 +159,14 @@ async fn open(opener: &Opener, claimed: &Arc<[Claimed]>) -> Vec<Opened> {
             claimed[start..].iter().take(share).map(|row| open_one(&opener, row)).collect::<Vec<_>>()
         })
     });
-    let opened = join_all(shares).await.into_iter();
-    opened.flat_map(|share| share.expect("a panic is caught at its row")).collect()
+    let said = join_all(shares).await.into_iter();
+    said.flat_map(|share| share.expect("a panic is caught at its row")).collect()
 }
 
 /// A bug that one row brings out must not take the others with it.
 fn open_one(opener: &Opener, row: &Claimed) -> Opened {
-    let opened = catch_unwind(AssertUnwindSafe(|| opener.open(&row.headers, &row.body)))
+    let said = catch_unwind(AssertUnwindSafe(|| opener.open(&row.headers, &row.body)))
         .unwrap_or(Opened { order_no: None, fact: Err(Fault::HandlerPanicked) });
-    crash::point("opened", opened.order_no.as_ref().map_or("", OrderNo::as_str));
-    opened
+    crash::point("opened", said.order_no.as_ref().map_or("", OrderNo::as_str));
+    said
 }

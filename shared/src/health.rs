@@ -4,7 +4,9 @@ use crate::{queue::Link, wechat::KeyRing};
 use serde::Serialize;
 use sqlx::PgPool;
 use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
+/// For a connection, and again for its answer.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a process needs.
@@ -46,7 +48,7 @@ pub struct Readiness {
 impl Needs {
     /// Asks each of them.
     pub async fn check(&self) -> Readiness {
-        let database = standing(tokio::time::timeout(DATABASE_TIMEOUT, self.is_writable()).await.unwrap_or(false));
+        let database = standing(self.is_writable().await);
         let keys = standing(!self.keys.is_empty());
         let broker = self.broker.as_ref().map_or(Standing::Unused, |link| standing(link.is_up()));
         Readiness { ready: database == Standing::Up && keys == Standing::Up, database, keys, broker }
@@ -54,11 +56,12 @@ impl Needs {
 
     /// A standby answers too, and takes nothing.
     async fn is_writable(&self) -> bool {
-        let Ok(mut connection) = self.db.acquire().await else { return false };
+        let Ok(Ok(mut connection)) = timeout(DATABASE_TIMEOUT, self.db.acquire()).await else { return false };
         let asked = sqlx::query_scalar!(r#"select current_setting('transaction_read_only') = 'off' as "writable!""#);
-        let is_writable = asked.fetch_one(&mut *connection).await.unwrap_or(false);
+        let is_writable = matches!(timeout(DATABASE_TIMEOUT, asked.fetch_one(&mut *connection)).await, Ok(Ok(true)));
         if !is_writable {
-            // A session keeps the mode it began in; the next one may be better.
+            // A session keeps the mode it began in, and a server that is gone without a word never answers: the next
+            // connection may be better.
             connection.close_on_drop();
         }
         is_writable

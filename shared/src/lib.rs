@@ -25,6 +25,7 @@ pub mod health;
 pub mod metrics;
 pub mod process;
 pub mod queue;
+pub mod replay;
 pub mod telemetry;
 pub mod token;
 pub mod wechat;

@@ -18,16 +18,18 @@ const WORLD: &str = "
         transaction_id = 'T' || order_no
     where substr(order_no, 6)::integer % 4 <> 0;
     update payment_orders set payment_status = 'expired' where payment_status = 'pending';
-    insert into payment_refunds (refund_no, order_no, amount, points, bonus_points, status)
-    select 'R' || order_no, order_no, 7, 0, 0, 'processing' from payment_orders
+    insert into payment_refunds (refund_no, order_no, transaction_id, total, amount, points, bonus_points, status)
+    select 'R' || order_no, order_no, transaction_id, amount, 7, 0, 0, 'processing' from payment_orders
     where paid_at is not null and substr(order_no, 6)::integer % 5 = 0;
     update payment_refunds r set status = 'success', completed_at = o.paid_at + interval '25 hours'
     from payment_orders o where o.order_no = r.order_no and substr(o.order_no, 6)::integer % 10 = 0;
     update payment_orders o set payment_status = 'partially_refunded', refunded_amount = r.amount
     from payment_refunds r where r.order_no = o.order_no and r.status = 'success';
     update payment_refunds set status = 'closed', completed_at = now() where status = 'processing';
-    insert into payment_refunds (refund_no, order_no, origin, amount, points, bonus_points, status, completed_at)
-    values ('OUTSIDE', 'ORDER1', 'external', 11, 0, 0, 'success', '2026-06-02T12:00:00Z')";
+    insert into payment_refunds
+        (refund_no, order_no, transaction_id, total, origin, amount, points, bonus_points, status, completed_at, misdirected)
+    values ('OUTSIDE', 'ORDER1', 'TORDER1', 100, 'external', 11, 0, 0, 'success', '2026-06-02T12:00:00Z', false),
+           ('STRAY', 'ORDER1', 'OTHER', 100, 'ours', 100, 0, 0, 'success', '2026-06-02T12:00:00Z', true)";
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("an instant")
@@ -48,7 +50,7 @@ async fn count(db: &PgPool, from: DateTime<Utc>, to: DateTime<Utc>) -> Figures {
                 (select count(*) from payment_orders where created_at >= $1 and created_at < $2 and paid_at is not null),
                 count(*), coalesce(sum(amount), 0)::bigint, coalesce(sum(points + bonus_points), 0)::bigint,
                 (select coalesce(sum(amount), 0)::bigint from payment_refunds
-                 where status = 'success' and completed_at >= $1 and completed_at < $2)
+                 where status = 'success' and not misdirected and completed_at >= $1 and completed_at < $2)
          from payment_orders where paid_at >= $1 and paid_at < $2",
     )
     .bind(from)

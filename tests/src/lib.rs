@@ -2,6 +2,7 @@
 //!
 //! Each [`System`] has a database, a queue prefix, ports and processes of its own, so all tests run at once.
 
+mod broker;
 mod callback;
 mod caller;
 mod events;
@@ -12,6 +13,7 @@ mod servers;
 mod system;
 mod wait;
 
+pub use broker::{Broker, publish};
 pub use callback::Callback;
 pub use caller::Caller;
 pub use events::{Event, EventStream};

@@ -21,6 +21,7 @@ pub struct Builder {
     apis: usize,
     workers: usize,
     broker: bool,
+    amqp_url: Option<String>,
     clock_factor: u32,
     key_mode: &'static str,
     public_key: bool,
@@ -30,7 +31,16 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         let env = BTreeMap::new();
-        Self { apis: 1, workers: 1, broker: true, clock_factor: 1, key_mode: "public-key", public_key: true, env }
+        Self {
+            apis: 1,
+            workers: 1,
+            broker: true,
+            amqp_url: None,
+            clock_factor: 1,
+            key_mode: "public-key",
+            public_key: true,
+            env,
+        }
     }
 }
 
@@ -53,6 +63,13 @@ impl Builder {
     #[must_use]
     pub const fn embedded(mut self) -> Self {
         self.broker = false;
+        self
+    }
+
+    /// With this RabbitMQ, instead of the one that the tests share.
+    #[must_use]
+    pub fn amqp(mut self, url: &str) -> Self {
+        self.amqp_url = Some(url.to_owned());
         self
     }
 
@@ -116,6 +133,7 @@ pub struct System {
     balancer: Proxy,
     simulator_address: SocketAddr,
     database: String,
+    own_broker: bool,
 }
 
 impl System {
@@ -129,7 +147,7 @@ impl System {
 
         let mut rabbitmq = None;
         if builder.broker {
-            let (url, proxy) = proxied(&amqp_url(), 5672).await;
+            let (url, proxy) = proxied(&builder.amqp_url.clone().unwrap_or_else(amqp_url), 5672).await;
             env.insert("AMQP_URL".into(), url);
             env.insert("QUEUE_PREFIX".into(), database.clone());
             rabbitmq = Some(proxy);
@@ -182,9 +200,21 @@ impl System {
 
         let db = PgPoolOptions::new().max_connections(4).connect(&database_url(&database)).await.expect("the database");
         let http = Client::builder().timeout(SOON).build().expect("a client");
-        let (apis, workers) = (Vec::new(), Vec::new());
-        let mut system =
-            Self { apis, workers, simulator, postgres, rabbitmq, db, http, env, balancer, simulator_address, database };
+        let (apis, workers, own_broker) = (Vec::new(), Vec::new(), builder.amqp_url.is_some());
+        let mut system = Self {
+            apis,
+            workers,
+            simulator,
+            postgres,
+            rabbitmq,
+            db,
+            http,
+            env,
+            balancer,
+            simulator_address,
+            database,
+            own_broker,
+        };
         for _ in 0..builder.apis {
             system.start_api().await;
         }
@@ -429,8 +459,8 @@ impl System {
         assert_eq!(audit.code, Some(0), "the books: {}{}", audit.out, audit.err);
         let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
         assert_eq!(self.count(deadlocks).await, 0, "a deadlock");
-        let Self { apis, workers, simulator, db, database, rabbitmq, .. } = self;
-        let had_broker = rabbitmq.is_some();
+        let Self { apis, workers, simulator, db, database, rabbitmq, own_broker, .. } = self;
+        let had_broker = rabbitmq.is_some() && !own_broker;
         drop((apis, workers, simulator, rabbitmq));
         db.close().await;
         drop_database(&database).await;

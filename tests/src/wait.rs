@@ -23,3 +23,12 @@ pub async fn eventually<T: Debug>(
         sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// A port that nothing listens on just now.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use system_tests::{Builder, Callback, SOON, System, eventually};
+use system_tests::{Builder, Callback, Process, SOON, System, eventually};
 
 /// Histories that are played every time; one more is new each time. A seed that has failed belongs here.
 const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
@@ -173,16 +173,16 @@ impl History<'_> {
         let point = *self.dice.pick(&["refund called", "refund applied", "applied", "committed"]);
         println!("  a worker dies when: {point}");
         self.system.workers[self.worker].kill();
-        self.system.env.insert("RECHARGE_CRASH_AT".into(), point.into());
-        self.system.start_worker().await;
-        self.worker += 1;
+        let mut env = self.system.env.clone();
+        env.insert("RECHARGE_CRASH_AT".into(), point.into());
+        // It may be dead before it is ready.
+        let mut doomed = Process::start("worker", &[], &env);
         let order_no = self.dice.pick(&self.order_nos).clone();
         let url = self.system.url(&format!("/api/payment/admin/orders/{order_no}/refunds"));
         let body = json!({"amount": self.dice.fen(), "allowNegativeBalance": true});
         let _ = self.system.http.post(url).bearer_auth(&self.admin).json(&body).send().await.expect("an answer");
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        self.system.env.remove("RECHARGE_CRASH_AT");
-        self.system.workers[self.worker].kill();
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        doomed.kill();
         self.system.start_worker().await;
         self.worker += 1;
     }

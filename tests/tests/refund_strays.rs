@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{Builder, SOON, System, eventually};
+use system_tests::{Builder, Callback, SOON, System, eventually};
 
 /// Begins a refund in WeChat Pay's console; answers its number.
 async fn console(system: &System, order_no: &str, fen: i64) -> String {
@@ -137,8 +137,9 @@ async fn points_that_are_gone_are_asked_for_or_owed() {
     system.finish().await;
 }
 
-/// A callback for `order_no` of another payment: the simulator's own of `fen`, under a number that is none of ours.
-async fn stray(system: &System, order_no: &str, fen: i64, change: &Value) -> (String, String) {
+/// Sends a callback for `order_no` of another payment: the simulator's own of `fen`, under a number that is none of ours.
+/// Answers that number, the notification's id, and the callback.
+async fn stray(system: &System, order_no: &str, fen: i64, change: &Value) -> (String, String, Callback) {
     let number = format!("stray-{}", system.count("select count(*) from payment_notify_logs").await);
     let body = json!({"outTradeNo": number, "total": fen, "notifyUrl": system.notify_url()});
     system.control(Method::POST, "/control/orders", Some(&body)).await;
@@ -155,7 +156,7 @@ async fn stray(system: &System, order_no: &str, fen: i64, change: &Value) -> (St
     let handled = "select count(*) from payment_notify_logs where process_status <> 'received'";
     system.wait_for_count("it is handled", handled, before).await;
     let id = eventually("a dead letter", SOON, dead, Option::is_some).await.expect("one");
-    (number, id)
+    (number, id, callback)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,13 +173,14 @@ async fn money_that_settled_no_order_goes_back_in_one_step() {
         let waiting = "select count(*) from payment_notify_logs where process_status = 'retrying'";
         system.wait_for_count("the ladder ends", waiting, 0).await;
     };
+    let mut duplicates = 0;
     for (order_no, fen, change, code) in [
         (numbers[0].as_str(), 100, json!({}), "paid_twice"),
         (pending, 99, json!({}), "amount_mismatch"),
         ("nowhere-to-be-found", 77, json!({}), "order_not_found"),
         (pending, 66, json!({"appid": "wx0000000000000000"}), "appid_mismatch"),
     ] {
-        let (number, id) = stray(&system, order_no, fen, &change).await;
+        let (number, id, callback) = stray(&system, order_no, fen, &change).await;
         give_up().await;
         assert_eq!(system.log().await.get(&format!("dead {code}")), Some(&1), "{:?}", system.log().await);
         let asked = system.ops(&["refund", "dead-letter", &id]);
@@ -205,7 +207,15 @@ async fn money_that_settled_no_order_goes_back_in_one_step() {
         assert_eq!(again.code, Some(0), "{}", again.err);
         assert!(again.out.contains("nothing is left to do"), "{}", again.out);
         assert_eq!(system.refunds_at_wechat(&number).await.len(), 1);
+        if code != "appid_mismatch" {
+            duplicates += 1;
+            assert_eq!(system.send(&callback).await.0, 200);
+            let told = "select count(*) from payment_notify_logs where process_status = 'duplicate'";
+            system.wait_for_count("WeChat Pay says it once more, and nothing is left to do", told, duplicates).await;
+        }
     }
+    let replay = system.ops(&["replay", "--from", "1h"]);
+    assert!(!replay.out.contains("paid_twice") && !replay.out.contains("amount_mismatch"), "{}", replay.out);
     assert_eq!(system.order_state(&numbers[0]).await, ("paid".into(), 0), "the order keeps its own payment");
     assert_eq!(system.order_state(pending).await, ("pending".into(), 0));
     assert_eq!(system.balance("alice").await, 105);
@@ -236,13 +246,13 @@ async fn only_money_that_is_really_astray_is_given_back() {
         .expect("the payment's");
     refused(&settled, "this payment settled its order");
     refused("019aab38-f6f0-7b1c-9d1d-2f3a4b5c6d7e", "there is no notification");
-    let (_, other) = stray(&system, &numbers[0], 100, &json!({"mchid": "1900000000"})).await;
+    let (_, other, _) = stray(&system, &numbers[0], 100, &json!({"mchid": "1900000000"})).await;
     refused(&other, "mchid is not");
-    let (_, dollars) = stray(&system, &numbers[0], 100, &json!({"amount": {"currency": "USD"}})).await;
+    let (_, dollars, _) = stray(&system, &numbers[0], 100, &json!({"amount": {"currency": "USD"}})).await;
     refused(&dollars, "amount.currency is not CNY");
 
     // Its order has turned up meanwhile: a retry settles it.
-    let (_, early) = stray(&system, "late-order", 100, &json!({})).await;
+    let (_, early, _) = stray(&system, "late-order", 100, &json!({})).await;
     refused(&early, "is retrying, not dead");
     let late = system.order("bob", 0).await;
     let rename = "update payment_orders set order_no = 'late-order' where order_no = $1";
@@ -265,7 +275,7 @@ async fn stray_money_can_be_given_back_again_and_in_parts() {
     let system = Builder::default().start().await;
     system.settle_refunds_after(None).await;
     let numbers = system.paid_orders("alice", 1).await;
-    let (number, id) = stray(&system, &numbers[0], 100, &json!({})).await;
+    let (number, id, _) = stray(&system, &numbers[0], 100, &json!({})).await;
     let give = async || {
         let ran = system.ops(&["refund", "dead-letter", &id, "--yes"]);
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);

@@ -11,6 +11,9 @@ use shared::{health::Needs, metrics::Metrics};
 
 /// `/healthz`, `/readyz` and `/metrics`.
 pub fn router(needs: Needs, metrics: Metrics) -> Router {
+    let metrics = metrics.of_worker();
+    metrics.watch_pool("worker", &needs.db);
+    metrics.watch_link("consuming", needs.broker.as_ref());
     let page = async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.page());
     Router::new()
         .route("/healthz", get(async || "ok\n"))

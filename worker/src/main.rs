@@ -1,6 +1,7 @@
 //! `worker`: applies what WeChat Pay sent. Consumes RabbitMQ, verifies, decrypts, decides, credits; and finds by itself
 //! what the broker did not deliver.
 
+mod amend;
 mod confirm;
 mod consume;
 mod health;
@@ -45,6 +46,8 @@ struct Config {
     keys: KeyRing,
     queries_per_second: u32,
     ladder: Ladder,
+    retries_per_second: u32,
+    retention_days: u32,
 }
 
 fn load(env: &mut Env) -> Result<Config, Faults> {
@@ -52,13 +55,16 @@ fn load(env: &mut Env) -> Result<Config, Faults> {
     let listen = config::listen(env, "WORKER_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)));
     let merchant = config::merchant(env);
     let data_key = config::data_encryption_key(env);
-    let (queries, ladder) = (config::queries_per_second(env), config::ladder(env));
+    let (queries, ladder, retries) =
+        (config::queries_per_second(env), config::ladder(env), config::retries_per_second(env));
+    let retention = config::notify_log_retention_days(env);
     // One fault is enough to stop; by here all of them are known.
     let read = || {
         let (merchant, keys) = merchant?;
         data_key?;
         let (process, listen, queries_per_second, ladder) = (process?, listen?, queries?, ladder?);
-        Some(Config { process, listen, merchant, keys, queries_per_second, ladder })
+        let (retries_per_second, retention_days) = (retries?, retention?);
+        Some(Config { process, listen, merchant, keys, queries_per_second, ladder, retries_per_second, retention_days })
     };
     read().filter(|_| env.is_sound()).ok_or_else(|| env.faults())
 }
@@ -94,6 +100,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let announcer = broker.clone().map_or_else(Announcer::default, |broker| {
         let (announcer, task) = Announcer::new(broker, stop_publishing.clone());
         publishing.spawn("announcing", task);
+        metrics.watch_link("announcing", announcer.link().as_ref());
         announcer
     });
     let publisher = broker.clone().map(|broker| {
@@ -103,7 +110,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let deps = notify::Deps {
         db: db.clone(),
-        opener: Opener::new(merchant, Arc::clone(&keys)),
+        opener: Opener::new(Arc::clone(&merchant), Arc::clone(&keys)),
         wechat: wechat.clone(),
         announcer: announcer.clone(),
         publisher,
@@ -112,8 +119,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let handler = || notify::Handler::new(deps.clone());
     let link = broker.as_ref().map(|_| Link::default());
+    metrics.watch_link("publishing", deps.publisher.as_ref().map(Publisher::link).as_ref());
     let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
 
+    working.spawn("keeping the metrics", metrics.clone().upkeep(stop.clone()));
     working.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
     let refunder = refunds::Refunder {
         db: db.clone(),
@@ -125,7 +134,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     working.spawn("refunds", refunder.clone().run(stop.clone()));
     working.spawn("confirming", confirm::Confirmer { db: db.clone(), wechat, budget, announcer }.run(stop.clone()));
-    working.spawn("housekeeping", sweep::run(db, stop.clone()));
+    let amending = amend::run(db.clone(), merchant, Arc::clone(&keys), config.retries_per_second, stop.clone());
+    working.spawn("watching the configuration", after_keys(Arc::clone(&keys), stop.clone(), amending));
+    working.spawn("housekeeping", sweep::run(db, config.retention_days, stop.clone()));
     let pace = if broker.is_some() { rescue::Pace::BESIDE_BROKER } else { rescue::Pace::EMBEDDED };
     // Without a key every row would fail, and spend an attempt.
     let rescue = rescue::run(handler(), pace, stop.clone());

@@ -5,10 +5,12 @@ use chrono::TimeDelta;
 use shared::{
     checkout::ask,
     crash, db,
-    handling::{Handled, fail_all, handle},
+    handling::{Handled, fail_all, fault_of, handle},
     metrics,
     notify::{
-        Claimed, Closing, Fault, Ladder, NotifyId, NotifyType, Outcome, ProcessStatus, sql,
+        Claimed, Closing, Fault, Ladder, NotifyId, NotifyType, Outcome, ProcessStatus,
+        remedy::remedy,
+        sql,
         suspects::{self, MAX_CRASHES},
     },
     orders::OrderNo,
@@ -19,7 +21,7 @@ use sqlx::{Connection, PgConnection, PgPool, PgTransaction, error::DatabaseError
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
@@ -138,8 +140,12 @@ impl Handler {
     /// Handles one set on one connection, within a time: a server that is gone without a word answers nothing, for ever.
     async fn handle_set(&self, work: Work, care: Care) -> Result<usize, SetError> {
         let mut connection = self.deps.db.acquire().await?;
+        let begun = Instant::now();
         let within = tokio::time::timeout(SET_TIMEOUT, self.transact(&mut connection, work, care)).await;
         let handled = within.unwrap_or(Err(sqlx::Error::PoolTimedOut.into()));
+        if let Ok(rows @ 1..) = handled {
+            metrics::set_handled(rows, begun.elapsed());
+        }
         if let Err(SetError::Refused { error, .. }) = &handled
             && db::is_outage(error)
         {
@@ -167,6 +173,7 @@ impl Handler {
             if !suspects.is_empty() {
                 tx.rollback().await?;
                 let blamed = suspects::blame(&self.deps.db, self.slot, &suspects).await?;
+                metrics::suspected(usize::try_from(blamed).unwrap_or(0));
                 tracing::warn!(
                     rows = blamed,
                     "a worker died with these notifications in hand; each is handled alone now"
@@ -284,11 +291,15 @@ fn report(closings: &[Closing]) {
                 tracing::info!(notify.id = %id, order.no = order, code = fault.code(), "tried again in {seconds} s: {fault}");
             }
             Outcome::Dead(fault) => {
-                tracing::warn!(notify.id = %id, order.no = order, code = fault.code(), "dead letter: {fault}");
+                metrics::dead_letter(fault);
+                tracing::warn!(notify.id = %id, order.no = order, code = fault.code(), "dead letter: {fault}. {}", remedy(fault.code()));
             }
             Outcome::Rejected(fault) => {
                 tracing::warn!(notify.id = %id, order.no = order, code = fault.code(), "rejected: {fault}");
             }
+        }
+        if let Some(fault) = outcome.fault() {
+            metrics::notification_failed(fault);
         }
     }
     for (status, count) in &counts {
@@ -309,17 +320,4 @@ fn report(closings: &[Closing]) {
 /// 40001 and 40P01: the transaction lost against another one, and may win next time.
 fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code.starts_with("40"))
-}
-
-/// What a row that fails alone is told of it. Class 23 is a constraint: trying again would not help.
-fn fault_of(error: &sqlx::Error) -> Fault {
-    let Some(database) = error.as_database_error() else {
-        return Fault::DatabaseError("no code".into());
-    };
-    let code = database.code().unwrap_or_default();
-    if code.starts_with("23") {
-        Fault::DatabaseRefused(database.constraint().unwrap_or(&code).to_owned())
-    } else {
-        Fault::DatabaseError(code.into_owned())
-    }
 }

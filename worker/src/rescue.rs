@@ -3,6 +3,7 @@
 
 use crate::notify::{Care, Handler, Work};
 use chrono::TimeDelta;
+use shared::metrics;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,7 @@ pub async fn run(handler: Handler, pace: Pace, stop: CancellationToken) {
         let pause = match handler.handle(Work::Due(BATCH, pace.grace), Care::Again).await {
             Ok(0) => Some(pace.idle),
             Ok(rows) => {
+                metrics::rescued(rows);
                 if pace.finds_are_news {
                     tracing::info!("rescue: {rows} rows were due and not finished");
                 }

@@ -6,7 +6,7 @@ mod store;
 use crate::{app::App, client_address::ClientAddress, error::ApiError, notify};
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -164,7 +164,7 @@ pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let over = standing.and_then(|standing| standing.over);
     let mut response = match over {
         None => next.run(Request::from_parts(parts, body)).await,
-        Some(_) if class == Class::Callback => notify::Answer::Refused(StatusCode::TOO_MANY_REQUESTS).into_response(),
+        Some(_) if class == Class::Callback => notify::Answered::rate_limited().into_response(),
         Some(wait) => ApiError::RateLimited(wait).into_response(),
     };
     if let Some(standing) = standing {

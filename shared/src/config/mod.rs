@@ -201,5 +201,11 @@ pub fn retries_per_second(env: &mut Env) -> Option<u32> {
     env.number_or("NOTIFY_RETRY_PER_SECOND", expects, 200, 1..=10_000)
 }
 
+/// How many days a notification is kept, beyond the month it came in.
+pub fn notify_log_retention_days(env: &mut Env) -> Option<u32> {
+    let expects = "days that notifications are kept beyond their month, 1 to 36500";
+    env.number_or("NOTIFY_LOG_RETENTION_DAYS", expects, 400, 1..=36_500)
+}
+
 #[cfg(test)]
 mod tests;

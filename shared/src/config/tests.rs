@@ -3,9 +3,11 @@
 use super::*;
 
 fn everything(env: &mut Env) -> Result<(), Faults> {
-    let parts = (process(env), merchant(env), jwt_secret(env), data_encryption_key(env), order_ttl(env), limits(env));
-    match (parts, retries_per_second(env)) {
-        ((Some(_), Some(_), Some(_), Some(_), Some(_), Some(_)), Some(_)) => Ok(()),
+    let process = process(env);
+    let secrets = (merchant(env), jwt_secret(env), data_encryption_key(env));
+    let numbers = (order_ttl(env), limits(env), notify_log_retention_days(env), retries_per_second(env), ladder(env));
+    match (process, secrets, numbers) {
+        (Some(_), (Some(_), Some(_), Some(_)), (Some(_), Some(_), Some(_), Some(_), Some(_))) => Ok(()),
         _ => Err(env.faults()),
     }
 }
@@ -65,6 +67,8 @@ fn a_malformed_variable_is_named_and_its_value_is_not_shown() {
         ("DATA_ENCRYPTION_KEY", "hunter2"),
         ("ORDER_TTL_MINUTES", "121"),
         ("ORDER_TTL_MINUTES", "0"),
+        ("NOTIFY_LOG_RETENTION_DAYS", "0"),
+        ("NOTIFY_LOG_RETENTION_DAYS", "36501"),
         ("SHUTDOWN_GRACE_SECONDS", "hunter2"),
         ("RATE_LIMIT_CREATE_PER_USER", "hunter2"),
         ("RATE_LIMIT_READ_PER_IP", "-1"),

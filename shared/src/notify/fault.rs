@@ -11,6 +11,17 @@ pub enum Class {
     NotOurs,
 }
 
+impl Class {
+    /// As the metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passing => "passing",
+            Self::Final => "final",
+            Self::NotOurs => "not_ours",
+        }
+    }
+}
+
 /// Why a notification could not be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -80,6 +91,33 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// One of each kind.
+    pub const fn each() -> [Self; 21] {
+        [
+            Self::SignatureInvalid,
+            Self::SignatureProbe,
+            Self::TimestampStale,
+            Self::KeyUnavailable,
+            Self::Malformed(""),
+            Self::DecryptFailed,
+            Self::EventUnsupported,
+            Self::MchidMismatch,
+            Self::AppidMismatch,
+            Self::OrderNotFound,
+            Self::AmountMismatch,
+            Self::CurrencyMismatch,
+            Self::TradeStateUnexpected,
+            Self::PaidTwice,
+            Self::OrderNotPaid,
+            Self::RefundMismatch,
+            Self::RefundContradicted,
+            Self::HandlerPanicked,
+            Self::Poison,
+            Self::DatabaseRefused(String::new()),
+            Self::DatabaseError(String::new()),
+        ]
+    }
+
     /// The stable code that operators and the API see.
     pub const fn code(&self) -> &'static str {
         match self {

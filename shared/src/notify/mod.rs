@@ -1,16 +1,19 @@
 //! The notify log: what WeChat Pay sent, what became of it, and what a failure means.
 
+pub mod amend;
 pub mod causes;
 pub mod ladder;
+pub mod progress;
 pub mod remedy;
 pub mod retry;
 pub mod search;
 pub mod sql;
 pub mod statistics;
 pub mod suspects;
+pub mod upkeep;
 
 mod fault;
-mod window;
+pub(crate) mod window;
 
 pub use fault::{Class, Fault};
 pub use ladder::Ladder;
@@ -61,7 +64,7 @@ impl std::fmt::Display for NotifyId {
 }
 
 /// Which family of events a notification belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum NotifyType {
@@ -107,7 +110,7 @@ pub enum Fact {
 }
 
 /// What became of a notification so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum ProcessStatus {

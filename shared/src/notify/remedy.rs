@@ -33,15 +33,16 @@ pub fn remedy(code: &str) -> &'static str {
         }
         "appid_mismatch" => {
             "It is for another app than WECHAT_PAY_APP_ID. Correct the variable and retry; or correct the callback URL of \
-             that app's orders, and give stray money back with ops refund dead-letter."
+             that app's orders, and send stray money back with `ops refund dead-letter`."
         }
         "order_not_found" => {
             "No order has this number, even after hours. Was the database restored from an older copy, or do two \
-             installations share one merchant? Bring the order back and retry, or give the money back: ops refund dead-letter."
+             installations share one merchant? Bring the order back and retry, or send the money back with \
+             `ops refund dead-letter`."
         }
         "amount_mismatch" => {
-            "What was paid is not the order's amount, so nothing was credited. Compare both; give the money back with ops refund \
-             dead-letter, or correct the order and retry."
+            "What was paid is not the order's amount, so nothing was credited. Compare both; send the money back with \
+             `ops refund dead-letter`, or correct the order and retry."
         }
         "currency_mismatch" => "It was not paid in CNY, so nothing was credited. Refund the payment at WeChat Pay.",
         "trade_state_unexpected" => {
@@ -49,20 +50,20 @@ pub fn remedy(code: &str) -> &'static str {
              (POST …/admin/orders/{orderNo}/sync); what it answers is applied."
         }
         "paid_twice" => {
-            "Another payment has settled this order already; the user has paid twice. Give this second payment back with ops \
-             refund dead-letter. A retry changes nothing."
+            "Another payment has settled this order already; the user has paid twice. Send this second payment back with \
+             `ops refund dead-letter`. A retry changes nothing."
         }
         "order_not_paid" => {
-            "Money went back from an order whose payment never arrived here. Ask WeChat Pay about the order (POST \
-             …/admin/orders/{orderNo}/sync), then retry; when the payment is a dead letter itself, put that right first."
+            "Money went back from an order whose payment never came here, though WeChat Pay was asked about it. Ask again \
+             (POST …/admin/orders/{orderNo}/sync), then retry."
         }
         "refund_mismatch" => {
-            "The refund has another amount, payment or number here than at WeChat Pay. Compare ops refund show with WeChat \
-             Pay's console; nothing was changed, and the order's points are for a person to put right."
+            "WeChat Pay's refund has another amount, payment or refund_id than the one here, so nothing was changed. Compare \
+             both in WeChat Pay's console, and ask its support with the header request-id."
         }
         "refund_contradicted" => {
-            "WeChat Pay says otherwise of a refund that has ended here: its points were given back although the money went, or \
-             kept although it did not. Compare ops refund show with WeChat Pay's console."
+            "The refund has ended otherwise here, and its points with it. Look at it in WeChat Pay's console; when the money \
+             truly went back, correct the account by hand."
         }
         "handler_panicked" => {
             "A bug of this service at this one notification; the worker's log has the details at the time of the attempt. \
@@ -91,29 +92,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_advice() {
-        let faults = [
-            Fault::SignatureInvalid,
-            Fault::SignatureProbe,
-            Fault::TimestampStale,
-            Fault::KeyUnavailable,
-            Fault::Malformed(""),
-            Fault::DecryptFailed,
-            Fault::EventUnsupported,
-            Fault::MchidMismatch,
-            Fault::AppidMismatch,
-            Fault::OrderNotFound,
-            Fault::AmountMismatch,
-            Fault::CurrencyMismatch,
-            Fault::TradeStateUnexpected,
-            Fault::PaidTwice,
-            Fault::OrderNotPaid,
-            Fault::RefundMismatch,
-            Fault::RefundContradicted,
-            Fault::HandlerPanicked,
-            Fault::DatabaseRefused(String::new()),
-            Fault::DatabaseError(String::new()),
-        ];
-        let codes = faults.iter().map(Fault::code).chain(["poison", "anything else"]);
+        let faults = Fault::each();
+        let codes = faults.iter().map(Fault::code).chain(["anything else"]);
         let mut advice: Vec<_> = codes.map(remedy).collect();
         let all = advice.len();
         advice.sort_unstable();

@@ -106,6 +106,8 @@ pub struct Detail {
     pub dead_letter: Option<DeadLetter>,
 }
 
+/// The newest rows that are looked through, in the hope for a page of what is received.
+const RECENT: i64 = 10_000;
 /// Dead letters of one reason are counted up to this many.
 pub const MAX_ALIKE: i64 = 100_000;
 /// The attempts that are shown, the latest ones. The ladder makes eight, and each retry by hand as many again.
@@ -117,7 +119,12 @@ pub async fn list(db: &PgPool, filter: &Filter, after: Option<NotifyId>, limit: 
     let page = sql::Page::of(filter, after, limit);
     match (&filter.order_no, filter.status, filter.notify_type) {
         (Some(order_no), ..) => sql::of_order(db, order_no, &page).await,
-        (None, Some(S::Received), _) => sql::unfinished(db, &page).await,
+        (None, Some(S::Received), _) => {
+            // A large backlog is usually the newest of all; a small one is quickly read whole.
+            let recent = sql::recent(db, &page, RECENT).await?;
+            let is_full = i64::try_from(recent.len()).is_ok_and(|rows| rows >= limit);
+            if is_full { Ok(recent) } else { sql::unfinished(db, &page).await }
+        }
         (None, Some(S::Duplicate | S::Retrying | S::Dead | S::Rejected), _) => sql::set_aside(db, &page).await,
         (None, None | Some(S::Processed), Some(NotifyType::Refund)) => sql::refunds(db, &page).await,
         (None, None | Some(S::Processed), _) => sql::any(db, &page).await,

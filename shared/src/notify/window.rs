@@ -11,7 +11,7 @@ const MAX_CLOCK_OFFSET: TimeDelta = TimeDelta::minutes(5);
 
 /// The ids from `first` on and before `end`: at least those of the span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub(crate) struct Window {
     pub first: Uuid,
     pub end: Uuid,
 }

@@ -38,6 +38,11 @@ impl Announcer {
         (Self(Some(Sender { groups, link: link.clone() })), announce(config, receiver, link, stop))
     }
 
+    /// Whether the broker is connected; `None` in embedded mode.
+    pub fn link(&self) -> Option<Link> {
+        self.0.as_ref().map(|sender| sender.link.clone())
+    }
+
     /// Says that these orders have changed. After the commit, once for all that it changed; never waits.
     pub fn announce(&self, orders: Vec<OrderNo>) {
         if let Some(sender) = &self.0

@@ -110,7 +110,7 @@ pub fn report_changes(decisions: &[Decision]) {
                 tracing::warn!(refund.no = %refund_no, order.no = %change.report.order_no, "refund {refund_no} began at WeChat Pay; its points were taken back");
             }
             _ => {
-                tracing::info!(refund.no = %refund_no, order.no = %change.report.order_no, "refund {refund_no} is {}", status.as_str())
+                tracing::info!(refund.no = %refund_no, order.no = %change.report.order_no, "refund {refund_no} is {}", status.as_str());
             }
         }
     }

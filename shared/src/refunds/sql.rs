@@ -174,7 +174,7 @@ pub async fn advance(
         change.report.wechat_refund_id,
         failure_reason(change.status),
         overdrawn,
-        next_attempt_in.map(|delta| delta.as_seconds_f64()),
+        next_attempt_in.map(TimeDelta::as_seconds_f64),
         change.report.succeeded_at,
     )
     .execute(&mut **tx)
@@ -277,6 +277,19 @@ pub async fn misdirected(db: impl PgExecutor<'_>, transaction_id: &TransactionId
         order by created_at, refund_no
         "#,
         transaction_id as _,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Those of the payments whose money settled no order, and has been sent back from here.
+pub async fn given_back(db: impl PgExecutor<'_>, transaction_ids: &[&str]) -> sqlx::Result<Vec<TransactionId>> {
+    sqlx::query_scalar!(
+        r#"
+        select transaction_id as "transaction_id: TransactionId" from payment_refunds
+        where transaction_id = any($1) and misdirected and origin = 'ours' and status not in ('closed', 'failed')
+        "#,
+        transaction_ids as &[&str],
     )
     .fetch_all(db)
     .await
@@ -397,7 +410,7 @@ pub async fn put_off(
         refund.refund_no as _,
         refund.status as RefundStatus,
         refund.attempts,
-        next_attempt_in.map(|delta| delta.as_seconds_f64()),
+        next_attempt_in.map(TimeDelta::as_seconds_f64),
         trouble.map(|trouble| trouble.code),
         trouble.map(|trouble| trouble.message),
     )

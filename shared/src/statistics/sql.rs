@@ -36,7 +36,7 @@ pub async fn figures(db: impl PgExecutor<'_>, span: &Span) -> sqlx::Result<Vec<C
             union all
             select r.completed_at, o.package_id, 0, 0, 0, 0, 0, r.amount
             from edges e
-            join payment_refunds r on r.status = 'success' and r.completed_at >= e.start and r.completed_at < e.stop
+            join payment_refunds r on r.status = 'success' and not r.misdirected and r.completed_at >= e.start and r.completed_at < e.stop
             join payment_orders o using (order_no)
         ) as f
         join payment_packages p on p.id = f.package_id

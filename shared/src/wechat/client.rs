@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock,
+    metrics::{WechatEndpoint as Endpoint, WechatOutcome, wechat_called},
     money::Fen,
     notify::Fault,
     orders::{OrderNo, TransactionId},
@@ -130,14 +131,15 @@ impl Client {
             notify_url: &self.merchant.notify_url,
             amount: OrderAmount { total: order.total, currency: "CNY" },
         };
-        let answer: NativeAnswer = self.json(Method::POST, "/v3/pay/transactions/native", &body(&request)).await?;
+        let answer: NativeAnswer =
+            self.json(Endpoint::Native, Method::POST, "/v3/pay/transactions/native", &body(&request)).await?;
         Ok(answer.code_url)
     }
 
     /// The order with this number of ours, paid or not.
     pub async fn find_order(&self, out_trade_no: &OrderNo) -> Result<Transaction, Error> {
         let target = format!("{}?mchid={}", order_path(out_trade_no), path(&self.merchant.mch_id));
-        self.json(Method::GET, &target, "").await
+        self.json(Endpoint::Query, Method::GET, &target, "").await
     }
 
     /// The payment that a paid order holds, when it is one for this merchant and app, in CNY.
@@ -152,13 +154,14 @@ impl Client {
     pub async fn find_transaction(&self, transaction_id: &TransactionId) -> Result<Transaction, Error> {
         let id = path(transaction_id.as_str());
         let target = format!("/v3/pay/transactions/id/{id}?mchid={}", path(&self.merchant.mch_id));
-        self.json(Method::GET, &target, "").await
+        self.json(Endpoint::QueryTransaction, Method::GET, &target, "").await
     }
 
     /// Closes the order, so that it cannot be paid any more. One that is closed already is fine.
     pub async fn close(&self, out_trade_no: &OrderNo) -> Result<(), Error> {
         let request = CloseRequest { mchid: &self.merchant.mch_id };
-        match self.call(Method::POST, &format!("{}/close", order_path(out_trade_no)), &body(&request)).await {
+        let target = format!("{}/close", order_path(out_trade_no));
+        match self.call(Endpoint::Close, Method::POST, &target, &body(&request)).await {
             Ok(_) => Ok(()),
             Err(Error::Rejected(refusal)) if refusal.is("ORDER_CLOSED") => Ok(()),
             Err(error) => Err(error),
@@ -174,12 +177,13 @@ impl Client {
             notify_url: &self.merchant.refund_notify_url,
             amount: RefundRequestAmount { refund: refund.refund, total: refund.total, currency: "CNY" },
         };
-        self.json(Method::POST, "/v3/refund/domestic/refunds", &body(&request)).await
+        self.json(Endpoint::Refund, Method::POST, "/v3/refund/domestic/refunds", &body(&request)).await
     }
 
     /// The refund with this number of ours.
     pub async fn find_refund(&self, out_refund_no: &RefundNo) -> Result<Refund, Error> {
-        self.json(Method::GET, &format!("/v3/refund/domestic/refunds/{}", path(out_refund_no.as_str())), "").await
+        let target = format!("/v3/refund/domestic/refunds/{}", path(out_refund_no.as_str()));
+        self.json(Endpoint::QueryRefund, Method::GET, &target, "").await
     }
 
     /// Sends an abnormal refund to the merchant's own settlement account, from where it is paid out by hand
@@ -187,14 +191,15 @@ impl Client {
     pub async fn redirect_abnormal(&self, refund_id: &str, out_refund_no: &RefundNo) -> Result<Refund, Error> {
         let request = AbnormalRequest { out_refund_no: out_refund_no.as_str(), r#type: "MERCHANT_BANK_CARD" };
         let target = format!("/v3/refund/domestic/refunds/{}/apply-abnormal-refund", path(refund_id));
-        self.json(Method::POST, &target, &body(&request)).await
+        self.json(Endpoint::RedirectRefund, Method::POST, &target, &body(&request)).await
     }
 
     /// Fetches the platform certificates into the key ring. A merchant of public-key mode has none, which is fine.
     pub async fn load_certificates(&self) -> Result<(), Error> {
         // This answer may be signed by a certificate that is inside it, so it is opened before it is verified.
         let accept = |answer| self.accept_certificates(answer);
-        match self.repeated(&Method::GET, "/v3/certificates", "", accept).await {
+        let fetch = self.repeated(&Method::GET, "/v3/certificates", "", accept);
+        match counted(Endpoint::Certificates, fetch).await {
             Err(error) if error.refusal().is_some_and(|refusal| refusal.status == 404) && !self.keys.is_empty() => {
                 Ok(())
             }
@@ -261,20 +266,29 @@ impl Client {
         answer.trusted(&self.keys)
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: Method, target: &str, body: &str) -> Result<T, Error> {
-        let answer = self.call(method, target, body).await?;
+    async fn json<T: DeserializeOwned>(
+        &self,
+        endpoint: Endpoint,
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> Result<T, Error> {
+        let answer = self.call(endpoint, method, target, body).await?;
         // A success without the field it is for says nothing about what was done.
         serde_json::from_slice(&answer).map_err(|error| Error::Unknown(Unknown::Unreadable(error.to_string())))
     }
 
-    async fn call(&self, method: Method, target: &str, body: &str) -> Result<Vec<u8>, Error> {
+    async fn call(&self, endpoint: Endpoint, method: Method, target: &str, body: &str) -> Result<Vec<u8>, Error> {
         let accept = |answer: Answer| answer.trusted(&self.keys);
-        match self.repeated(&method, target, body, accept).await {
-            Err(Error::Unknown(Unknown::KeyMissing(serial))) if self.fetch_key(&serial).await => {
-                self.repeated(&method, target, body, accept).await
+        let call = async {
+            match self.repeated(&method, target, body, accept).await {
+                Err(Error::Unknown(Unknown::KeyMissing(serial))) if self.fetch_key(&serial).await => {
+                    self.repeated(&method, target, body, accept).await
+                }
+                result => result,
             }
-            result => result,
-        }
+        };
+        counted(endpoint, call).await
     }
 
     /// Sends until an answer is accepted, or is a refusal, or the request has been repeated enough.
@@ -301,6 +315,20 @@ impl Client {
         }
         Err(Error::Unknown(Unknown::Deadline))
     }
+}
+
+/// Counts a call, its repeats included.
+async fn counted<T>(endpoint: Endpoint, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let begun = Instant::now();
+    let result = call.await;
+    let outcome = match &result {
+        Ok(_) => WechatOutcome::Ok,
+        Err(Error::Rejected(_)) => WechatOutcome::Rejected,
+        Err(Error::NotAuthenticated(_)) => WechatOutcome::NotAuthenticated,
+        Err(Error::Unknown(_)) => WechatOutcome::Unknown,
+    };
+    wechat_called(endpoint, outcome, begun.elapsed());
+    result
 }
 
 fn order_path(out_trade_no: &OrderNo) -> String {

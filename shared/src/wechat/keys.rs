@@ -6,7 +6,10 @@ use super::{
     signature::{BadKey, Signed, parse_public_key},
 };
 use crate::notify::Fault;
-use aws_lc_rs::signature::ParsedPublicKey;
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::ParsedPublicKey,
+};
 use chrono::{DateTime, Utc};
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::Deserialize;
@@ -20,6 +23,8 @@ use x509_parser::{pem::parse_x509_pem, prelude::X509Certificate};
 pub struct PlatformKey {
     /// `PUB_KEY_ID_…` or a certificate's serial. An opaque text, never a number.
     pub id: String,
+    /// SHA-256 of its DER.
+    fingerprint: [u8; 32],
     key: ParsedPublicKey,
     /// When its certificate ends; a bare public key does not.
     expires_at: Option<DateTime<Utc>>,
@@ -32,7 +37,7 @@ impl PlatformKey {
     /// [`BadKey`] when the text is no such PEM, or no RSA key of a usable size.
     pub fn from_public_key_pem(id: String, pem: &[u8]) -> Result<Self, BadKey> {
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| BadKey::Pem("a public key"))?;
-        Ok(Self { id, key: parse_public_key(&der)?, expires_at: None })
+        Ok(Self { id, fingerprint: sha256(&der), key: parse_public_key(&der)?, expires_at: None })
     }
 
     /// A platform certificate, from its PEM. Its id is its serial number.
@@ -41,11 +46,16 @@ impl PlatformKey {
     /// [`BadKey`] when the text is no certificate, or holds no RSA key of a usable size.
     pub fn from_certificate_pem(pem: &[u8]) -> Result<Self, BadKey> {
         read_certificate(pem, |certificate| {
-            let key = parse_public_key(certificate.tbs_certificate.subject_pki.raw)?;
+            let der = certificate.tbs_certificate.subject_pki.raw;
+            let (fingerprint, key) = (sha256(der), parse_public_key(der)?);
             let expires_at = DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0);
-            Ok(Self { id: serial_no(certificate), key, expires_at })
+            Ok(Self { id: serial_no(certificate), fingerprint, key, expires_at })
         })
     }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 impl std::fmt::Debug for PlatformKey {
@@ -135,6 +145,14 @@ impl KeyRing {
     /// Whether nothing can be verified.
     pub fn is_empty(&self) -> bool {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The same for two rings that hold the same keys.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let mut keys: Vec<_> = by_id.values().map(|key| [key.id.as_bytes(), &key.fingerprint].concat()).collect();
+        keys.sort_unstable();
+        sha256(&keys.concat())
     }
 
     /// Adds keys, beside those that are held.

@@ -154,26 +154,59 @@ pub async fn set_aside(db: impl PgExecutor<'_>, page: &Page) -> sqlx::Result<Vec
     .await
 }
 
+/// The same as [`unfinished`], as far as they are among the newest `most` rows of the page's window.
+pub async fn recent(db: impl PgExecutor<'_>, page: &Page, most: i64) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"
+        select id as "id: NotifyId", payment_method, notify_type as "notify_type: NotifyType", order_no,
+               process_status as "status: ProcessStatus", error_code, error_message, retry_count,
+               next_attempt_at, client_ip, created_at, processed_at
+        from (
+            select * from payment_notify_logs where id >= $5 and id < $6 order by id desc limit $8
+        ) as recent
+        where process_status = $1 and ($2::text is null or notify_type = $2)
+          and created_at >= coalesce($3, '-infinity'::timestamptz)
+          and created_at < coalesce($4, 'infinity'::timestamptz)
+        order by id desc
+        limit $7
+        "#,
+        page.status,
+        page.notify_type,
+        page.from,
+        page.to,
+        page.window.first,
+        page.window.end,
+        page.limit,
+        most,
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Those in a state that only the index of what is due holds. It is not in the order of the ids, but as small as the
-/// backlog: all of it is read, and sorted.
+/// backlog: all of it is read.
 pub async fn unfinished(db: impl PgExecutor<'_>, page: &Page) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as!(
         Entry,
         r#"
         with unfinished as materialized (
-            select * from payment_notify_logs
+            select id, process_status, notify_type from payment_notify_logs
             where process_status in ('received', 'retrying')
               and created_at >= coalesce($3, '-infinity'::timestamptz)
               and created_at < coalesce($4, 'infinity'::timestamptz)
               and id >= $5 and id < $6
+        ), newest as materialized (
+            select id from unfinished
+            where process_status = $1 and ($2::text is null or notify_type = $2)
+            order by id desc
+            limit $7
         )
-        select id as "id: NotifyId", payment_method, notify_type as "notify_type: NotifyType", order_no,
-               process_status as "status: ProcessStatus", error_code, error_message, retry_count,
-               next_attempt_at, client_ip, created_at, processed_at
-        from unfinished
-        where process_status = $1 and ($2::text is null or notify_type = $2)
-        order by id desc
-        limit $7
+        select l.id as "id: NotifyId", l.payment_method, l.notify_type as "notify_type: NotifyType", l.order_no,
+               l.process_status as "status: ProcessStatus", l.error_code, l.error_message, l.retry_count,
+               l.next_attempt_at, l.client_ip, l.created_at, l.processed_at
+        from newest join payment_notify_logs l using (id)
+        order by l.id desc
         "#,
         page.status,
         page.notify_type,

@@ -83,9 +83,3 @@ pub async fn figures(db: impl PgExecutor<'_>, span: &Span) -> sqlx::Result<(Vec<
     }
     Ok((cells, classes))
 }
-
-/// Merges up to `most` additions into the hours' figures, so that the next question has fewer rows to add up. Answers how
-/// many there were; none, when another process is at it.
-pub async fn merge(db: impl PgExecutor<'_>, most: i32) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select payment_notify_statistics_merge($1) as "merged!""#, most).fetch_one(db).await
-}

@@ -159,9 +159,9 @@ fn one_that_leaves_nothing_for_ours_takes_its_own_share() {
 #[test]
 fn news_that_comes_before_the_payment_is_early() {
     let (mut parents, mut refunds) = books(&[]);
-    parents.values_mut().for_each(|parent| {
+    for parent in parents.values_mut() {
         (parent.transaction_id, parent.status) = (None, PaymentStatus::Pending);
-    });
+    }
     let news = report("console", RefundEvent::Succeeded, 100);
     assert_eq!(decide_set(&mut parents, &mut refunds, &[&news]), [Decision::Refuse(Fault::OrderNotPaid)]);
     parents.clear();

@@ -1,0 +1,137 @@
+//! A RabbitMQ of a test's own, which may be restarted without harm to the others.
+
+use crate::{eventually, wait::free_port};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{BasicPublishOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use std::{
+    env::temp_dir,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// Where Debian keeps the scripts that do not insist on a user.
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+/// A node takes about 15 s on a quiet machine.
+const START_DEADLINE: Duration = Duration::from_mins(3);
+
+/// A running node.
+#[derive(Debug)]
+pub struct Broker {
+    folder: PathBuf,
+    port: u16,
+    node: Child,
+}
+
+impl Broker {
+    /// Starts a node; `None` where RabbitMQ is not installed (it may run in a container then).
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start() -> Option<Self> {
+        if !Path::new(SCRIPTS).join("rabbitmq-server").exists() {
+            return None;
+        }
+        let folder = temp_dir().join(format!("recharge-rabbitmq-{}", Uuid::now_v7().simple()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let (port, dist_port) = (free_port(), free_port());
+        fs::write(folder.join("enabled_plugins"), "[].").expect("a file");
+        fs::write(folder.join("rabbitmq.conf"), format!("listeners.tcp.1 = 127.0.0.1:{port}\n")).expect("a file");
+        fs::write(folder.join("dist_port"), dist_port.to_string()).expect("a file");
+        let node = run_node(&folder);
+        let broker = Self { folder, port, node };
+        broker.is_up().await;
+        Some(broker)
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Kills it without a warning, and starts it again on what it has on disk.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.node = run_node(&self.folder);
+        self.is_up().await;
+    }
+
+    /// How many messages a queue holds that nobody has in hand.
+    ///
+    /// # Panics
+    /// When there is no such queue.
+    pub async fn messages(&self, queue: &str) -> u32 {
+        let channel = self.connect().await.expect("the broker").create_channel().await.expect("a channel");
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("the queue");
+        queue.message_count()
+    }
+
+    async fn connect(&self) -> lapin::Result<Connection> {
+        Connection::connect(&self.url(), ConnectionProperties::default()).await
+    }
+
+    async fn is_up(&self) {
+        let ask = async || self.connect().await.is_ok();
+        eventually("RabbitMQ is up", START_DEADLINE, ask, |is_up| *is_up).await;
+    }
+
+    fn kill(&mut self) {
+        // The script's child is the node; both are in a group of their own.
+        let group = format!("-{}", self.node.id());
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
+        let _ = self.node.wait();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Publishes a message to a queue of the broker at `url`.
+///
+/// # Panics
+/// When that fails.
+pub async fn publish(url: &str, queue: &str, body: &[u8]) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("the broker");
+    let channel = connection.create_channel().await.expect("a channel");
+    let (options, properties) = (BasicPublishOptions::default(), lapin::BasicProperties::default());
+    let published = channel.basic_publish("".into(), queue.into(), options, body, properties).await;
+    published.expect("sent").await.expect("taken");
+    connection.close(200, "done".into()).await.expect("closed");
+}
+
+fn run_node(folder: &Path) -> Child {
+    use std::os::unix::process::CommandExt;
+    let dist_port = fs::read_to_string(folder.join("dist_port")).expect("a file");
+    let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    let mut command = Command::new(format!("{SCRIPTS}/rabbitmq-server"));
+    command
+        .env("HOME", folder)
+        .env("RABBITMQ_NODENAME", format!("{name}@localhost"))
+        .env("RABBITMQ_DIST_PORT", dist_port)
+        .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
+        .env("RABBITMQ_LOG_BASE", folder.join("log"))
+        .env("RABBITMQ_PID_FILE", folder.join("pid"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
+        .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        // Else the system's own file forces its node's name.
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    command.spawn().expect("the node starts")
+}
