@@ -10,7 +10,8 @@ use shared::{
         Decision, Refund, RefundEvent, RefundNo, RefundStatus, Report,
         apply::{apply, fail},
         by_hand::{End, retry, settle},
-        create::{CreateError, Created, NotAllowed, Request, create, create_misdirected, preview},
+        create::{CreateError, Created, NotAllowed, Request, create, preview},
+        dead_letter::{DeadLetterError, create_misdirected},
         sql::{self, Trouble, Wanted},
     },
     users::UserId,
@@ -296,7 +297,7 @@ fn payment(order: &str, transaction_id: &str, fen: i64) -> Payment {
     }
 }
 
-async fn give_back(db: &PgPool, payment: &Payment) -> Result<Refund, CreateError> {
+async fn give_back(db: &PgPool, payment: &Payment) -> Result<Refund, DeadLetterError> {
     let mut tx = db.begin().await?;
     let refund = create_misdirected(&mut tx, payment, None, &root()).await?;
     tx.commit().await?;
@@ -308,7 +309,7 @@ async fn stray_money_is_given_back_once_and_only_when_it_is_astray(db: PgPool) {
     world(&db).await;
     let refused = async |payment: Payment, why: NotAllowed| {
         let given = give_back(&db, &payment).await;
-        assert!(matches!(&given, Err(CreateError::NotAllowed(found)) if *found == why), "{why:?}: {given:?}");
+        assert!(matches!(&given, Err(DeadLetterError::NotAllowed(found)) if *found == why), "{why:?}: {given:?}");
     };
     refused(payment("ORDER1", "TORDER1", 100), NotAllowed::Settled).await;
     refused(payment("ORDER4", "T9", 100), NotAllowed::Settles).await;

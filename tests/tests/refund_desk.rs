@@ -96,7 +96,7 @@ async fn what_is_abnormal_is_listed_apart_and_settled_by_hand() {
     assert_eq!(apart["items"].as_array().map(Vec::len), Some(4));
 
     // To the merchant's own account, and from there by hand.
-    let [redirected, paid, given_up, lost] = &refund_nos[..] else { panic!("four") };
+    let [redirected, paid, given_up, unheard] = &refund_nos[..] else { panic!("four") };
     refused(&system, &["refund", "abnormal", "redirect", redirected], "this is no terminal");
     let said = run(&system, &["refund", "abnormal", "redirect", redirected, "--by", "ruth", "--yes"]);
     assert!(said.contains(&format!("refund {redirected} is abnormal")), "{said}");
@@ -111,9 +111,9 @@ async fn what_is_abnormal_is_listed_apart_and_settled_by_hand() {
     for _ in 0..3 {
         system.fail_next(json!({"endpoint": "refund", "fault": "apiReset"})).await;
     }
-    refused(&system, &["refund", "abnormal", "redirect", lost, "--yes"], "the workers ask what became of it");
-    system.settle_refund(lost, "SUCCESS").await;
-    system.wait_for_refund(lost, "success").await;
+    refused(&system, &["refund", "abnormal", "redirect", unheard, "--yes"], "the workers ask what became of it");
+    system.settle_refund(unheard, "SUCCESS").await;
+    system.wait_for_refund(unheard, "success").await;
 
     let settle = |refund_no: &str, end: &str| {
         let arguments = ["refund", "abnormal", "settle", refund_no, "--as", end, "--reason", "paid in cash", "--yes"];

@@ -30,7 +30,7 @@ fn all_tries(fault: &str) -> Value {
     json!({"endpoint": "refund", "fault": fault, "count": 3})
 }
 
-async fn ops_refund_retry(system: &System, refund_no: &str) {
+fn ops_refund_retry(system: &System, refund_no: &str) {
     let ran = system.ops(&["refund", "retry", refund_no, "--reason", "put right", "--by", "ruth"]);
     assert_eq!((ran.code, ran.out), (Some(0), format!("{refund_no} is looked at now")), "{}", ran.err);
 }
@@ -100,7 +100,7 @@ async fn every_answer_has_its_reaction() {
                 system.wait_for_trouble(&refund_no, code).await;
                 assert_eq!(system.refunds_at_wechat(order_no).await.len(), 0);
                 // The ladder's first step is 5 s; an operator is faster.
-                ops_refund_retry(&system, &refund_no).await;
+                ops_refund_retry(&system, &refund_no);
             }
             Then::GoesOn => {}
         }
@@ -172,7 +172,7 @@ async fn a_refund_that_cannot_be_asked_for_is_a_dead_letter_until_an_operator_re
     assert_eq!(told["status"], "pending");
     assert!(told["failureReason"].as_str().is_some_and(|why| why.starts_with("no_auth: ")), "{told}");
 
-    ops_refund_retry(&system, &refund_nos[0]).await;
+    ops_refund_retry(&system, &refund_nos[0]);
     system.wait_for_refund(&refund_nos[0], "success").await;
     let all = system.ops(&["refund", "retry", "--all-dead"]);
     assert_eq!((all.code, all.out), (Some(0), format!("{} is looked at now", refund_nos[1])), "{}", all.err);

@@ -12,7 +12,7 @@ async fn console(system: &System, order_no: &str, fen: i64) -> String {
     refund["outRefundNo"].as_str().expect("a number").to_owned()
 }
 
-async fn shown(system: &System, refund_no: &str) -> Value {
+fn shown(system: &System, refund_no: &str) -> Value {
     let ran = system.ops(&["refund", "show", refund_no, "--json"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     serde_json::from_str(&ran.out).expect("JSON")
@@ -28,7 +28,7 @@ async fn one_that_began_in_the_console_is_taken_over() {
     system.wait_for_refund(&first, "success").await;
     assert_eq!(system.order_state(&numbers[0]).await, ("partially_refunded".into(), 40));
     assert_eq!(system.balance("alice").await, 3 * 105 - 42);
-    let refund = shown(&system, &first).await;
+    let refund = shown(&system, &first);
     assert_eq!(
         (&refund["origin"], &refund["points"], &refund["overdrawn"]),
         (&json!("external"), &json!(42), &json!(false))
@@ -36,7 +36,7 @@ async fn one_that_began_in_the_console_is_taken_over() {
     // What is left is what WeChat Pay has left.
     let rest = system.admin("root").refund(&numbers[0], &json!({})).await;
     system.wait_for_refund(&rest, "processing").await;
-    assert_eq!(shown(&system, &rest).await["amount"], 60);
+    assert_eq!(shown(&system, &rest)["amount"], 60);
     system.settle_refund(&rest, "SUCCESS").await;
     system.wait_for_refund(&rest, "success").await;
     assert_eq!(system.order_state(&numbers[0]).await, ("refunded".into(), 100));
@@ -117,13 +117,13 @@ async fn points_that_are_gone_are_asked_for_or_owed() {
     assert_eq!(system.balance("alice").await, 63, "what was refused took nothing");
 
     let owed = admin.refund(&numbers[1], &json!({"allowNegativeBalance": true})).await;
-    assert_eq!((system.balance("alice").await, shown(&system, &owed).await["overdrawn"].clone()), (-42, json!(true)));
+    assert_eq!((system.balance("alice").await, shown(&system, &owed)["overdrawn"].clone()), (-42, json!(true)));
     system.wait_for_refund(&owed, "processing").await;
     // Another one of the console's goes below zero without being asked.
     let console_no = console(&system, &numbers[0], 20).await;
     system.settle_refund(&console_no, "SUCCESS").await;
     system.wait_for_refund(&console_no, "success").await;
-    let refund = shown(&system, &console_no).await;
+    let refund = shown(&system, &console_no);
     assert_eq!((&refund["origin"], &refund["overdrawn"]), (&json!("external"), &json!(true)));
 
     // There are 40 fen left of the 100 that ours asks for.
@@ -197,7 +197,7 @@ async fn money_that_settled_no_order_goes_back_in_one_step() {
         );
         let refund_no = refund["outRefundNo"].as_str().expect("a number");
         system.wait_for_refund(refund_no, "success").await;
-        let here = shown(&system, refund_no).await;
+        let here = shown(&system, refund_no);
         assert_eq!((&here["misdirected"], &here["points"]), (&json!(true), &json!(0)));
         let names_an_order = code != "order_not_found";
         assert_eq!(here["orderNo"].as_str(), names_an_order.then_some(order_no));
@@ -296,12 +296,12 @@ async fn stray_money_can_be_given_back_again_and_in_parts() {
         let told = system.sign(&json!({"outRefundNo": part, "overrides": {"out_trade_no": numbers[0]}})).await;
         assert_eq!(system.send(&told).await.0, 200);
         system.wait_for_refund(&part, "success").await;
-        assert_eq!(shown(&system, &part).await["misdirected"], true);
+        assert_eq!(shown(&system, &part)["misdirected"], true);
     }
     let second = give().await;
     assert_ne!(second, first, "what was closed needs a new number");
     system.wait_for_refund(&second, "processing").await;
-    assert_eq!(shown(&system, &second).await["amount"], 60, "what the console left");
+    assert_eq!(shown(&system, &second)["amount"], 60, "what the console left");
     system.settle_refund(&second, "SUCCESS").await;
     system.wait_for_refund(&second, "success").await;
     assert_eq!(system.order_state(&numbers[0]).await, ("paid".into(), 0));

@@ -42,12 +42,11 @@ pub async fn run(arguments: &Arguments, db: &PgPool) -> anyhow::Result<()> {
     }
     let mut unknown = 0;
     for refund_no in wanted.iter().filter(|refund_no| !woken.contains(refund_no)) {
-        match find(db, refund_no).await? {
-            Some(refund) => println!("{refund_no} is {}: nothing is left to try", refund.status.as_str()),
-            None => {
-                eprintln!("ops: there is no refund {refund_no}");
-                unknown += 1;
-            }
+        if let Some(refund) = find(db, refund_no).await? {
+            println!("{refund_no} is {}: nothing is left to try", refund.status.as_str());
+        } else {
+            eprintln!("ops: there is no refund {refund_no}");
+            unknown += 1;
         }
     }
     if wanted.is_empty() {

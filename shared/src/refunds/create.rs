@@ -7,7 +7,6 @@ use crate::{
     db,
     money::Fen,
     orders::{OrderNo, PaymentStatus, TransactionId},
-    payments::{self, Payment},
     users::UserId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,7 +16,7 @@ use sqlx::{PgPool, PgTransaction};
 /// Refunds that one order can have (wechatpay-v3.md §7.4).
 pub const MAX_REFUNDS: i64 = 50;
 /// How long after the payment money can go back (wechatpay-v3.md §7.4).
-const WINDOW: TimeDelta = TimeDelta::days(365);
+pub(super) const WINDOW: TimeDelta = TimeDelta::days(365);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -218,58 +217,8 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
     Ok(Created::New(refund))
 }
 
-/// Stores a refund of a payment that settled no order: it came for one that was paid already, or for another amount, or for
-/// none. Of all of it, less what went back in WeChat Pay's console. No points go back, because none came.
-///
-/// # Errors
-/// [`CreateError::NotAllowed`] when it settled an order after all, or could, or has gone back already.
-pub async fn create_misdirected(
-    tx: &mut PgTransaction<'_>,
-    payment: &Payment,
-    reason: Option<&str>,
-    requested_by: &UserId,
-) -> Result<Refund, CreateError> {
-    let parent = sql::lock_parents(tx, &[payment.order_no.as_str()]).await?.remove(&payment.order_no);
-    let now = db::now(&mut **tx).await?;
-    let going = sql::misdirected(&mut **tx, &payment.transaction_id).await?;
-    let amount = left_of(payment, parent.as_ref(), &going, now).map_err(CreateError::NotAllowed)?;
-    let new = sql::NewRefund {
-        refund_no: &RefundNo::generate(),
-        order_no: parent.as_ref().map(|parent| &parent.order_no),
-        origin: Origin::Ours,
-        amount,
-        share: Share::NONE,
-        reason,
-        transaction_id: &payment.transaction_id,
-        total: payment.amount,
-        misdirected: true,
-        overdrawn: false,
-        requested_by: Some(requested_by),
-    };
-    let refund = sql::insert(tx, &new).await?;
-    record(tx, &new).await?;
-    Ok(refund)
-}
-
-/// What of a payment that settled no order can go back. Pure.
-fn left_of(payment: &Payment, order: Option<&Parent>, going: &[Refund], now: DateTime<Utc>) -> Result<Fen, NotAllowed> {
-    if let Some(order) = order {
-        match payments::decide(&order.payable(), payment) {
-            payments::Decision::Duplicate => return Err(NotAllowed::Settled),
-            // Its points would be credited for money that is gone.
-            payments::Decision::Settle(_) => return Err(NotAllowed::Settles),
-            payments::Decision::Refuse(_) => {}
-        }
-    }
-    if now > payment.paid_at + WINDOW {
-        return Err(NotAllowed::TooLate);
-    }
-    let gone: i64 = going.iter().map(|refund| refund.amount.get()).sum();
-    let left = Fen::try_from(payment.amount.get() - gone).ok().filter(|left| *left >= Fen::ONE);
-    left.ok_or(NotAllowed::NothingLeft)
-}
-
-async fn record(tx: &mut PgTransaction<'_>, new: &sql::NewRefund<'_>) -> sqlx::Result<()> {
+/// Keeps in the audit log who asked for a refund.
+pub(super) async fn record(tx: &mut PgTransaction<'_>, new: &sql::NewRefund<'_>) -> sqlx::Result<()> {
     let Some(actor) = new.requested_by else { return Ok(()) };
     let deed = Deed {
         actor,

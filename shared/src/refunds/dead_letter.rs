@@ -3,12 +3,14 @@
 pub mod sql;
 
 use super::{
-    Refund,
-    create::{CreateError, NotAllowed, create_misdirected},
-    sql::misdirected,
+    Origin, Parent, Refund, RefundNo, Share,
+    create::{NotAllowed, WINDOW, record},
+    sql as refund_sql,
 };
 use crate::{
     audit::{self, Deed},
+    db,
+    money::Fen,
     notify::{
         self, Closing, Fault, NotifyId, Outcome, ProcessStatus,
         retry::{
@@ -16,9 +18,11 @@ use crate::{
             sql::{give_back, now},
         },
     },
-    payments::Payment,
+    payments::{self, Payment},
+    users::UserId,
     wechat::Opener,
 };
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::{PgPool, PgTransaction};
 
@@ -89,15 +93,11 @@ pub async fn give_money_back(
     let (status, DeadMoney { error_code, payment }) = open(&mut tx, opener, id).await?;
     let given = match create_misdirected(&mut tx, &payment, by.reason, by.actor).await {
         Ok(refund) => GivenBack::Now(refund),
-        Err(CreateError::NotAllowed(NotAllowed::NothingLeft)) => {
-            let last = misdirected(&mut *tx, &payment.transaction_id).await?.pop();
+        Err(DeadLetterError::NotAllowed(NotAllowed::NothingLeft)) => {
+            let last = refund_sql::misdirected(&mut *tx, &payment.transaction_id).await?.pop();
             GivenBack::Before(last.ok_or(DeadLetterError::NotAllowed(NotAllowed::NothingLeft))?)
         }
-        Err(CreateError::NotAllowed(why)) => return Err(DeadLetterError::NotAllowed(why)),
-        Err(CreateError::Database(error)) => return Err(error.into()),
-        Err(CreateError::NoOrder | CreateError::InsufficientPoints(_) | CreateError::KeyConflict) => {
-            unreachable!("money that settled no order asks for neither order, points nor key")
-        }
+        Err(error) => return Err(error),
     };
     let (refund, outcome) = match &given {
         GivenBack::Now(refund) => (refund, Outcome::Processed),
@@ -118,6 +118,57 @@ pub async fn give_money_back(
     audit::sql::record(&mut tx, &Deed { actor: by.actor, action, subject, reason: by.reason, detail }).await?;
     tx.commit().await?;
     Ok(given)
+}
+
+/// Stores a refund of a payment that settled no order: it came for one that was paid already, or for another amount, or for
+/// none. Of all of it, less what went back in WeChat Pay's console. No points go back, because none came.
+///
+/// # Errors
+/// [`DeadLetterError::NotAllowed`] when it settled an order after all, or could, or has gone back already.
+pub async fn create_misdirected(
+    tx: &mut PgTransaction<'_>,
+    payment: &Payment,
+    reason: Option<&str>,
+    requested_by: &UserId,
+) -> Result<Refund, DeadLetterError> {
+    let parent = refund_sql::lock_parents(tx, &[payment.order_no.as_str()]).await?.remove(&payment.order_no);
+    let now = db::now(&mut **tx).await?;
+    let going = refund_sql::misdirected(&mut **tx, &payment.transaction_id).await?;
+    let amount = left_of(payment, parent.as_ref(), &going, now).map_err(DeadLetterError::NotAllowed)?;
+    let new = refund_sql::NewRefund {
+        refund_no: &RefundNo::generate(),
+        order_no: parent.as_ref().map(|parent| &parent.order_no),
+        origin: Origin::Ours,
+        amount,
+        share: Share::NONE,
+        reason,
+        transaction_id: &payment.transaction_id,
+        total: payment.amount,
+        misdirected: true,
+        overdrawn: false,
+        requested_by: Some(requested_by),
+    };
+    let refund = refund_sql::insert(tx, &new).await?;
+    record(tx, &new).await?;
+    Ok(refund)
+}
+
+/// What of a payment that settled no order can go back. Pure.
+fn left_of(payment: &Payment, order: Option<&Parent>, going: &[Refund], now: DateTime<Utc>) -> Result<Fen, NotAllowed> {
+    if let Some(order) = order {
+        match payments::decide(&order.payable(), payment) {
+            payments::Decision::Duplicate => return Err(NotAllowed::Settled),
+            // Its points would be credited for money that is gone.
+            payments::Decision::Settle(_) => return Err(NotAllowed::Settles),
+            payments::Decision::Refuse(_) => {}
+        }
+    }
+    if now > payment.paid_at + WINDOW {
+        return Err(NotAllowed::TooLate);
+    }
+    let gone: i64 = going.iter().map(|refund| refund.amount.get()).sum();
+    let left = Fen::try_from(payment.amount.get() - gone).ok().filter(|left| *left >= Fen::ONE);
+    left.ok_or(NotAllowed::NothingLeft)
 }
 
 /// Locks the notification, and reads the payment with today's keys.
