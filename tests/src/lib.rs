@@ -8,6 +8,7 @@ mod caller;
 mod events;
 mod process;
 mod proxy;
+mod refunds;
 mod servers;
 mod system;
 mod wait;

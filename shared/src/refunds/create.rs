@@ -6,8 +6,8 @@ use crate::{
     checkout::idempotency::{Claim, Key},
     db,
     money::Fen,
-    orders::{OrderNo, PaymentStatus},
-    payments::Payment,
+    orders::{OrderNo, PaymentStatus, TransactionId},
+    payments::{self, Payment},
     users::UserId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -72,6 +72,12 @@ pub enum NotAllowed {
     /// WeChat Pay allows a year.
     #[error("an order can be refunded within 365 days of its payment")]
     TooLate,
+    /// Money that settled no order was looked for, and it settled one.
+    #[error("this payment settled its order: refund the order")]
+    Settled,
+    /// The same, and it can settle one yet.
+    #[error("this payment can still settle its order: let its notification be tried again")]
+    Settles,
 }
 
 /// A refund that was asked for.
@@ -122,6 +128,55 @@ pub fn allowed(parent: &Parent, amount: Option<Fen>, now: DateTime<Utc>) -> Resu
     Ok((amount, share(parent, amount)))
 }
 
+/// What a request would do.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// Whose points.
+    pub user_id: UserId,
+    /// What goes back.
+    pub amount: Fen,
+    /// The points for it, bonus included.
+    pub points: i64,
+    /// What is left of them then.
+    pub balance_after: i64,
+}
+
+/// Says what [`create`] would do now, and does nothing.
+///
+/// # Errors
+/// [`CreateError`]
+pub async fn preview(db: &PgPool, request: &Request<'_>) -> Result<Preview, CreateError> {
+    let mut tx = db.begin().await?;
+    let Prepared { parent, amount, taken, balance_after, .. } = prepare(&mut tx, request).await?;
+    tx.rollback().await?;
+    Ok(Preview { user_id: parent.user_id, amount, points: taken.sum(), balance_after })
+}
+
+/// What a request comes to, with the order and the account locked.
+struct Prepared {
+    parent: Parent,
+    transaction_id: TransactionId,
+    amount: Fen,
+    taken: Share,
+    balance_after: i64,
+    overdrawn: bool,
+}
+
+async fn prepare(tx: &mut PgTransaction<'_>, request: &Request<'_>) -> Result<Prepared, CreateError> {
+    let parent = sql::lock_parents(tx, &[request.order_no.as_str()]).await?.remove(request.order_no);
+    let parent = parent.ok_or(CreateError::NoOrder)?;
+    let now = db::now(&mut **tx).await?;
+    let (amount, taken) = allowed(&parent, request.amount, now).map_err(CreateError::NotAllowed)?;
+    let transaction_id = parent.transaction_id.clone().ok_or(CreateError::NotAllowed(NotAllowed::NotPaid))?;
+    let balances = sql::lock_accounts(tx, &[parent.user_id.as_str()]).await?;
+    let balance_after = balances.get(&parent.user_id).copied().unwrap_or(0) - taken.sum();
+    let overdrawn = taken.sum() > 0 && balance_after < 0;
+    if overdrawn && !request.allow_negative_balance {
+        return Err(CreateError::InsufficientPoints(-balance_after));
+    }
+    Ok(Prepared { parent, transaction_id, amount, taken, balance_after, overdrawn })
+}
+
 /// Stores a refund and takes its points back; or answers the one that an equal request with the same `key` made.
 ///
 /// # Errors
@@ -140,18 +195,7 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
             }
         }
     }
-    let parent = sql::lock_parents(&mut tx, &[request.order_no.as_str()]).await?.remove(request.order_no);
-    let parent = parent.ok_or(CreateError::NoOrder)?;
-    let now = db::now(&mut *tx).await?;
-    let (amount, taken) = allowed(&parent, request.amount, now).map_err(CreateError::NotAllowed)?;
-    let transaction_id = parent.transaction_id.as_ref().ok_or(CreateError::NotAllowed(NotAllowed::NotPaid))?;
-
-    let balances = sql::lock_accounts(&mut tx, &[parent.user_id.as_str()]).await?;
-    let after = balances.get(&parent.user_id).copied().unwrap_or(0) - taken.sum();
-    let overdrawn = taken.sum() > 0 && after < 0;
-    if overdrawn && !request.allow_negative_balance {
-        return Err(CreateError::InsufficientPoints(-after));
-    }
+    let Prepared { parent, transaction_id, amount, taken, overdrawn, .. } = prepare(&mut tx, request).await?;
     let new = sql::NewRefund {
         refund_no: &refund_no,
         order_no: Some(request.order_no),
@@ -159,7 +203,7 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
         amount,
         share: taken,
         reason: request.reason,
-        transaction_id,
+        transaction_id: &transaction_id,
         total: parent.amount,
         misdirected: false,
         overdrawn,
@@ -174,11 +218,11 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
     Ok(Created::New(refund))
 }
 
-/// Stores a refund of a payment that settled no order, whole: it came for one that was paid already, or for another amount,
-/// or for none. `order_no` is the order it names, if that exists. No points go back, because none came.
+/// Stores a refund of a payment that settled no order: it came for one that was paid already, or for another amount, or for
+/// none. Of all of it, less what went back in WeChat Pay's console. No points go back, because none came.
 ///
 /// # Errors
-/// [`CreateError::NotAllowed`] when it settled an order after all, or is going back already.
+/// [`CreateError::NotAllowed`] when it settled an order after all, or could, or has gone back already.
 pub async fn create_misdirected(
     tx: &mut PgTransaction<'_>,
     payment: &Payment,
@@ -186,20 +230,14 @@ pub async fn create_misdirected(
     requested_by: &UserId,
 ) -> Result<Refund, CreateError> {
     let parent = sql::lock_parents(tx, &[payment.order_no.as_str()]).await?.remove(&payment.order_no);
-    if parent.as_ref().is_some_and(|parent| parent.transaction_id.as_ref() == Some(&payment.transaction_id)) {
-        return Err(CreateError::NotAllowed(NotAllowed::NothingLeft));
-    }
-    if sql::has_misdirected(&mut **tx, &payment.transaction_id).await? {
-        return Err(CreateError::NotAllowed(NotAllowed::NothingLeft));
-    }
-    if db::now(&mut **tx).await? > payment.paid_at + WINDOW {
-        return Err(CreateError::NotAllowed(NotAllowed::TooLate));
-    }
+    let now = db::now(&mut **tx).await?;
+    let going = sql::misdirected(&mut **tx, &payment.transaction_id).await?;
+    let amount = left_of(payment, parent.as_ref(), &going, now).map_err(CreateError::NotAllowed)?;
     let new = sql::NewRefund {
         refund_no: &RefundNo::generate(),
         order_no: parent.as_ref().map(|parent| &parent.order_no),
         origin: Origin::Ours,
-        amount: payment.amount,
+        amount,
         share: Share::NONE,
         reason,
         transaction_id: &payment.transaction_id,
@@ -211,6 +249,24 @@ pub async fn create_misdirected(
     let refund = sql::insert(tx, &new).await?;
     record(tx, &new).await?;
     Ok(refund)
+}
+
+/// What of a payment that settled no order can go back. Pure.
+fn left_of(payment: &Payment, order: Option<&Parent>, going: &[Refund], now: DateTime<Utc>) -> Result<Fen, NotAllowed> {
+    if let Some(order) = order {
+        match payments::decide(&order.payable(), payment) {
+            payments::Decision::Duplicate => return Err(NotAllowed::Settled),
+            // Its points would be credited for money that is gone.
+            payments::Decision::Settle(_) => return Err(NotAllowed::Settles),
+            payments::Decision::Refuse(_) => {}
+        }
+    }
+    if now > payment.paid_at + WINDOW {
+        return Err(NotAllowed::TooLate);
+    }
+    let gone: i64 = going.iter().map(|refund| refund.amount.get()).sum();
+    let left = Fen::try_from(payment.amount.get() - gone).ok().filter(|left| *left >= Fen::ONE);
+    left.ok_or(NotAllowed::NothingLeft)
 }
 
 async fn record(tx: &mut PgTransaction<'_>, new: &sql::NewRefund<'_>) -> sqlx::Result<()> {

@@ -262,16 +262,36 @@ pub async fn move_points(
     Ok(())
 }
 
-/// Whether money that settled no order is going back already.
-pub async fn has_misdirected(db: impl PgExecutor<'_>, transaction_id: &TransactionId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
+/// The refunds that take back money which settled no order, and stand; the oldest first.
+pub async fn misdirected(db: impl PgExecutor<'_>, transaction_id: &TransactionId) -> sqlx::Result<Vec<Refund>> {
+    sqlx::query_as!(
+        Refund,
         r#"
-        select exists (select from payment_refunds
-                       where transaction_id = $1 and misdirected and status not in ('closed', 'failed')) as "exists!"
+        select refund_no as "refund_no: RefundNo", order_no as "order_no: OrderNo", origin as "origin: Origin",
+               amount as "amount: Fen", currency, points as "points: Points", bonus_points as "bonus_points: Points", reason,
+               status as "status: RefundStatus", wechat_refund_id, failure_reason,
+               transaction_id as "transaction_id: TransactionId", total as "total: Fen", misdirected, overdrawn, attempts,
+               next_attempt_at, created_at, updated_at, completed_at
+        from payment_refunds
+        where transaction_id = $1 and misdirected and status not in ('closed', 'failed')
+        order by created_at, refund_no
         "#,
         transaction_id as _,
     )
-    .fetch_one(db)
+    .fetch_all(db)
+    .await
+}
+
+/// Those of the payments whose money settled no order, and has been sent back from here.
+pub async fn given_back(db: impl PgExecutor<'_>, transaction_ids: &[&str]) -> sqlx::Result<Vec<TransactionId>> {
+    sqlx::query_scalar!(
+        r#"
+        select transaction_id as "transaction_id: TransactionId" from payment_refunds
+        where transaction_id = any($1) and misdirected and origin = 'ours' and status not in ('closed', 'failed')
+        "#,
+        transaction_ids as &[&str],
+    )
+    .fetch_all(db)
     .await
 }
 
@@ -293,28 +313,41 @@ pub async fn find(db: impl PgExecutor<'_>, refund_no: &RefundNo) -> sqlx::Result
     .await
 }
 
-/// How many refunds are due, of `only` or of all; no more than `most`.
-pub async fn count_due(db: impl PgExecutor<'_>, only: Option<&[RefundNo]>, most: i64) -> sqlx::Result<i64> {
+/// Which refunds a worker looks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Of these only.
+    pub only: Option<&'a [RefundNo]>,
+    /// How long before its time a pending one is due already; negative for after.
+    pub early: TimeDelta,
+}
+
+/// How many refunds are due of those that are wanted; no more than `most`.
+pub async fn count_due(db: impl PgExecutor<'_>, wanted: Wanted<'_>, most: i64) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
         select count(*) as "due!" from (
             select from payment_refunds
-            where next_attempt_at <= now() and ($1::text[] is null or refund_no = any($1))
+            where next_attempt_at <= now() + make_interval(secs => greatest($3::float8, 0))
+              and (status <> 'pending' and next_attempt_at <= now()
+                   or status = 'pending' and next_attempt_at <= now() + make_interval(secs => $3))
+              and ($1::text[] is null or refund_no = any($1))
             limit $2
         ) as due
         "#,
-        only as Option<&[RefundNo]>,
+        wanted.only as Option<&[RefundNo]>,
         most,
+        wanted.early.as_seconds_f64(),
     )
     .fetch_one(db)
     .await
 }
 
-/// Claims refunds that are due, for `lease`: those of `only`, or at most `limit` of all. Who dies with one in hand leaves it
-/// to others after that; two who call WeChat Pay about the same one do no harm.
+/// Claims at most `limit` of the wanted refunds that are due, for `lease`. Who dies with one in hand leaves it to others
+/// after that; two who call WeChat Pay about the same one do no harm.
 pub async fn claim(
     db: impl PgExecutor<'_>,
-    only: Option<&[RefundNo]>,
+    wanted: Wanted<'_>,
     limit: i64,
     lease: TimeDelta,
 ) -> sqlx::Result<Vec<Refund>> {
@@ -323,7 +356,10 @@ pub async fn claim(
         r#"
         with due as materialized (
             select refund_no from payment_refunds
-            where next_attempt_at <= now() and ($1::text[] is null or refund_no = any($1))
+            where next_attempt_at <= now() + make_interval(secs => greatest($4::float8, 0))
+              and (status <> 'pending' and next_attempt_at <= now()
+                   or status = 'pending' and next_attempt_at <= now() + make_interval(secs => $4))
+              and ($1::text[] is null or refund_no = any($1))
             order by next_attempt_at
             limit $2
             for no key update skip locked
@@ -336,9 +372,10 @@ pub async fn claim(
                   transaction_id as "transaction_id: TransactionId", total as "total: Fen", misdirected, overdrawn, attempts,
                   next_attempt_at, created_at, updated_at, completed_at
         "#,
-        only as Option<&[RefundNo]>,
+        wanted.only as Option<&[RefundNo]>,
         limit,
         lease.as_seconds_f64(),
+        wanted.early.as_seconds_f64(),
     )
     .fetch_all(db)
     .await
@@ -365,7 +402,9 @@ pub async fn put_off(
         r#"
         update payment_refunds
         set attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $4), error_code = $5,
-            error_message = $6, failure_reason = coalesce($5 || ': ' || $6, failure_reason), updated_at = now()
+            error_message = $6, updated_at = now(),
+            -- What is wrong with a stuck one stays wrong, whatever became of the question.
+            failure_reason = case when status = 'abnormal' then failure_reason else $5 || ': ' || $6 end
         where refund_no = $1 and status = $2 and attempts = $3
         "#,
         refund.refund_no as _,
@@ -384,11 +423,28 @@ pub async fn put_off(
 pub async fn wake(db: impl PgExecutor<'_>, refund_nos: &[RefundNo]) -> sqlx::Result<Vec<RefundNo>> {
     sqlx::query_scalar!(
         r#"
-        update payment_refunds set next_attempt_at = now(), attempts = 0, updated_at = now()
+        update payment_refunds
+        -- In the past: no broker names it, so none is waited for.
+        set next_attempt_at = now() - interval '1 minute', attempts = 0, updated_at = now()
         where refund_no = any($1) and status in ('pending', 'processing', 'abnormal')
         returning refund_no as "refund_no: RefundNo"
         "#,
         refund_nos as &[RefundNo],
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The refunds that are at no end, and that nobody looks at any more: dead letters, the oldest first; at most `most`.
+pub async fn dead(db: impl PgExecutor<'_>, most: i64) -> sqlx::Result<Vec<RefundNo>> {
+    sqlx::query_scalar!(
+        r#"
+        select refund_no as "refund_no: RefundNo" from payment_refunds
+        where status in ('pending', 'processing', 'abnormal') and next_attempt_at is null
+        order by created_at, refund_no
+        limit $1
+        "#,
+        most,
     )
     .fetch_all(db)
     .await

@@ -62,11 +62,12 @@ pub async fn step(
         Found::Waits(refusal) => {
             // Only money can help, and it may take days to come.
             tracing::error!(refund.no = %refund.refund_no, "refund {} waits for money on the merchant's account: {refusal}", refund.refund_no);
-            let after = usize::try_from(refund.attempts).ok().and_then(|step| ladder.delay(step, rand::random()));
-            let after = after.unwrap_or_else(|| ladder.last(rand::random()));
+            let step = usize::try_from(refund.attempts).unwrap_or(usize::MAX);
+            let on_ladder = ladder.delay(step, rand::random());
+            let after = on_ladder.unwrap_or_else(|| ladder.last(rand::random()));
             let trouble = Trouble { code: "not_enough", message: &refusal.message };
             put_off(db, refund, Some(after), Some(trouble)).await?;
-            Ok(Stepped::Again { after, step: None })
+            Ok(Stepped::Again { after, step: on_ladder.map(|_| step) })
         }
         Found::Nothing(error) => {
             if error.is_too_fast() {
@@ -100,15 +101,13 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     match wechat.refund(&new).await {
         Ok(answer) => Found::Answer(answer),
         Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => Found::Waits(refusal),
-        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => Found::Refused(refusal),
-        // It may be refused because it is there already, with other parameters, say.
-        Err(Error::Rejected(refusal)) if refusal.is("INVALID_REQUEST") => {
-            match wechat.find_refund(&refund.refund_no).await {
-                Ok(answer) => Found::Answer(answer),
-                Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
-                Err(error) => Found::Nothing(error),
-            }
-        }
+        // It may be refused because it is there already: an earlier call went through although its answer was lost. Only
+        // when WeChat Pay has none of this number do the points go back.
+        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => match wechat.find_refund(&refund.refund_no).await {
+            Ok(answer) => Found::Answer(answer),
+            Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
+            Err(error) => Found::Nothing(error),
+        },
         Err(Error::Rejected(refusal)) => Found::Nothing(Error::Rejected(refusal)),
         Err(error) => match wechat.find_refund(&refund.refund_no).await {
             Ok(answer) => Found::Answer(answer),
@@ -117,9 +116,10 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     }
 }
 
-/// Refusals after which nothing was executed, and nothing will be (wechatpay-v3.md §7.5, §7.7).
+/// Refusals after which nothing will be executed, however often it is asked for (wechatpay-v3.md §7.5, §7.7).
 fn is_for_good(refusal: &Refusal) -> bool {
-    ["USER_ACCOUNT_ABNORMAL", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH"].iter().any(|code| refusal.is(code))
+    const CODES: [&str; 4] = ["INVALID_REQUEST", "USER_ACCOUNT_ABNORMAL", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH"];
+    CODES.iter().any(|code| refusal.is(code))
 }
 
 async fn find(wechat: &Client, refund: &Refund) -> Found {
@@ -153,7 +153,7 @@ async fn conclude(
         Some(Decision::Refuse(fault)) => give_up(db, refund, fault).await,
         // Accepted, and nothing else so far.
         _ if event == RefundEvent::Accepted || refund.status == RefundStatus::Abnormal => {
-            let after = schedule::next_query(refund.status, refund.attempts, ladder);
+            let after = schedule::next_query(refund.attempts, ladder);
             put_off(db, refund, Some(after), None).await?;
             Ok(Stepped::Again { after, step: None })
         }
@@ -166,7 +166,7 @@ async fn again(db: &PgPool, refund: &Refund, ladder: Ladder, code: &str, message
     let trouble = Some(Trouble { code, message });
     tracing::warn!(refund.no = %refund.refund_no, code, "refund {} did not get on: {message}", refund.refund_no);
     if refund.status != RefundStatus::Pending {
-        let after = schedule::next_query(refund.status, refund.attempts, ladder);
+        let after = schedule::next_query(refund.attempts, ladder);
         put_off(db, refund, Some(after), trouble).await?;
         return Ok(Stepped::Again { after, step: None });
     }

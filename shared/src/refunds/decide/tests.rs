@@ -124,7 +124,9 @@ fn old_news_changes_nothing() {
 fn news_of_another_amount_or_payment_is_not_believed() {
     let mut books = books(&[("R1", 10)]);
     let other = Report { transaction_id: "T2".parse().expect("an id"), ..report("R1", RefundEvent::Succeeded, 10) };
-    for wrong in [report("R1", RefundEvent::Succeeded, 11), other] {
+    let elsewhere =
+        Report { order_no: "ORDER2".parse().expect("a number"), ..report("R1", RefundEvent::Succeeded, 10) };
+    for wrong in [report("R1", RefundEvent::Succeeded, 11), other, elsewhere] {
         assert_eq!(tell(&mut books, &wrong), Decision::Refuse(Fault::RefundMismatch));
     }
     tell(&mut books, &report("R1", RefundEvent::Accepted, 10));
