@@ -163,6 +163,8 @@ impl Handler {
         };
         let Some(first) = claimed.first() else { return Ok(0) };
         if let Some(parts) = apart(&claimed) {
+            // Now, and not when this connection is used next: the parts are claimed on another one.
+            tx.rollback().await?;
             return Err(SetError::Apart(parts));
         }
         let crashes = first.crashes;
@@ -171,8 +173,9 @@ impl Handler {
             let held = ids(&claimed);
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
             if !suspects.is_empty() {
-                tx.rollback().await?;
-                let blamed = suspects::blame(&self.deps.db, self.slot, &suspects).await?;
+                // In the transaction that holds them, so that nobody else finds them in the meantime and blames them too.
+                let blamed = suspects::blame(&mut *tx, self.slot, &suspects).await?;
+                tx.commit().await?;
                 metrics::suspected(usize::try_from(blamed).unwrap_or(0));
                 tracing::warn!(
                     rows = blamed,
@@ -218,7 +221,7 @@ impl Handler {
         let mut tx = db.begin().await?;
         let claimed = sql::claim(&mut tx, ids).await?;
         let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
-        sql::close(&mut tx, &closings, worker, None).await?;
+        sql::close(&mut tx, &closings, worker, Some(self.slot)).await?;
         tx.commit().await?;
         self.follow_up(&claimed, &closings);
         Ok(closings.len())
