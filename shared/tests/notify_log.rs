@@ -225,3 +225,23 @@ async fn who_has_blamed_a_dead_worker_is_not_taken_for_one(db: PgPool) {
     assert!(suspects::begin(&db, other, &[row.id]).await.expect("said").is_empty());
     assert_eq!(crashes(&db).await, [1], "one worker died of it");
 }
+
+/// By the release before, too: an operator's retry must not take it for something that was acknowledged.
+#[sqlx::test]
+async fn what_the_door_refused_before_is_known_for_it(db: PgPool) {
+    let (before, since): (Vec<_>, Vec<_>) = shared::MIGRATOR.iter().partition(|migration| migration.version < 10);
+    for migration in before {
+        sqlx::raw_sql(migration.sql.clone()).execute(&db).await.expect("migrated");
+    }
+    let rows = "
+        insert into payment_notify_logs (id, notify_type, process_status, error_code, processed_at)
+        select gen_random_uuid(), 'payment', 'rejected', code, now()
+        from unnest(array['signature_invalid', 'key_unavailable', 'event_unsupported']) as code";
+    sqlx::raw_sql(rows).execute(&db).await.expect("rows");
+    for migration in since {
+        sqlx::raw_sql(migration.sql.clone()).execute(&db).await.expect("migrated");
+    }
+    let refused = "select error_code from payment_notify_logs where refused_at_door order by 1";
+    let refused: Vec<String> = sqlx::query_scalar(refused).fetch_all(&db).await.expect("rows");
+    assert_eq!(refused, ["key_unavailable", "signature_invalid"]);
+}
