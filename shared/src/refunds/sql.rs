@@ -2,7 +2,7 @@
 
 mod work;
 
-pub use work::{Trouble, Wanted, claim, count_due, dead, put_off, unfinished, wake};
+pub use work::{Trouble, Wanted, claim, count_due, dead, put_off, unfinished, wait, wake};
 
 use super::{Change, Origin, Parent, Refund, RefundNo, RefundStatus, Share, Taken};
 use crate::{

@@ -5,10 +5,10 @@ use super::{
     apply::{apply, fail, report_changes},
     decide::Decision,
     schedule,
-    sql::{Trouble, put_off},
+    sql::{Trouble, put_off, wait},
 };
 use crate::{
-    crash,
+    clock, crash,
     notify::{Fault, Ladder},
     orders::OrderNo,
     wechat::{Client, Error, NewRefund, error::Refusal},
@@ -62,12 +62,11 @@ pub async fn step(
         Found::Waits(refusal) => {
             // Only money can help, and it may take days to come.
             tracing::error!(refund.no = %refund.refund_no, "refund {} waits for money on the merchant's account: {refusal}", refund.refund_no);
-            let step = usize::try_from(refund.attempts).unwrap_or(usize::MAX);
-            let on_ladder = ladder.delay(step, rand::random());
-            let after = on_ladder.unwrap_or_else(|| ladder.last(rand::random()));
-            let trouble = Trouble { code: "not_enough", message: &refusal.message };
-            put_off(db, refund, Some(after), Some(trouble)).await?;
-            Ok(Stepped::Again { after, step: on_ladder.map(|_| step) })
+            // As long again as by now. The ladder is for what fails: its end is no end of waiting.
+            let waited = clock::now() - refund.created_at;
+            let after = waited.clamp(ladder.delay(0, rand::random()).unwrap_or_default(), ladder.last(rand::random()));
+            wait(db, refund, after, Trouble { code: "not_enough", message: &refusal.message }).await?;
+            Ok(Stepped::Again { after, step: None })
         }
         Found::Nothing(error) => {
             if error.is_too_fast() {

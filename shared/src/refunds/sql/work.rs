@@ -115,6 +115,32 @@ pub async fn put_off(
     Ok(())
 }
 
+/// The same for one that waits for money: it was asked for and has not failed, so the ladder begins again.
+pub async fn wait(
+    db: impl PgExecutor<'_>,
+    refund: &Refund,
+    next_attempt_in: TimeDelta,
+    trouble: Trouble<'_>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        update payment_refunds
+        set attempts = 0, next_attempt_at = now() + make_interval(secs => $4), error_code = $5, error_message = $6,
+            failure_reason = $5 || ': ' || $6, updated_at = now()
+        where refund_no = $1 and status = $2 and attempts = $3
+        "#,
+        refund.refund_no as _,
+        refund.status as RefundStatus,
+        refund.attempts,
+        next_attempt_in.as_seconds_f64(),
+        trouble.code,
+        trouble.message,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Lets refunds be looked at now, from the ladder's first step on; answers which of them there were.
 pub async fn wake(db: impl PgExecutor<'_>, refund_nos: &[RefundNo]) -> sqlx::Result<Vec<RefundNo>> {
     sqlx::query_scalar!(
