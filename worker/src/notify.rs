@@ -162,6 +162,7 @@ impl Handler {
             Work::Due(limit, grace) => sql::claim_due(&mut tx, *limit, *grace).await?,
         };
         let Some(first) = claimed.first() else { return Ok(0) };
+        crash::point("claimed", "");
         if let Some(parts) = apart(&claimed) {
             return Err(SetError::Apart(parts));
         }
@@ -170,6 +171,7 @@ impl Handler {
         if careful {
             let held = ids(&claimed);
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
+            crash::point("held", "");
             if !suspects.is_empty() {
                 tx.rollback().await?;
                 let blamed = suspects::blame(&self.deps.db, self.slot, &suspects).await?;
@@ -203,6 +205,7 @@ impl Handler {
         };
         crash::point("applied", "");
         let seconds = sql::close(&mut tx, &handled.closings, worker, slot).await?;
+        crash::point("written", "");
         tx.commit().await?;
         crash::point("committed", "");
         self.deps.announcer.announce(handled.changed_orders());
@@ -219,6 +222,7 @@ impl Handler {
         let claimed = sql::claim(&mut tx, ids).await?;
         let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
         sql::close(&mut tx, &closings, worker, None).await?;
+        crash::point("written", "");
         tx.commit().await?;
         self.follow_up(&claimed, &closings);
         Ok(closings.len())
@@ -251,6 +255,7 @@ impl Handler {
             }
         }
         for (step, (after, ids)) in by_step {
+            crash::point("retry committed", "");
             publisher.publish_later(Line::Notify, step, after, &ids);
         }
     }

@@ -4,6 +4,7 @@
 use futures_util::{StreamExt, stream};
 use shared::{
     checkout::budget::Budget,
+    crash,
     notify::Ladder,
     queue::{Announcer, BrokerConfig, Consumer, Line, Link, Publisher},
     refunds::{
@@ -81,7 +82,9 @@ impl Refunder {
                     return;
                 }
             }
-            if let Err(error) = batch.ack().await {
+            let acked = batch.ack().await;
+            crash::point("refund acked", "");
+            if let Err(error) = acked {
                 consumer.lost(&error, &stop).await;
             }
         }
@@ -112,6 +115,9 @@ impl Refunder {
             return Ok(Some(BUDGET_PAUSE));
         }
         let refunds = claim(&self.db, only, granted.into(), LEASE).await?;
+        for refund in &refunds {
+            crash::point("refund claimed", refund.refund_no.as_str());
+        }
         let steps = stream::iter(refunds).map(|refund| self.step(refund)).buffer_unordered(CONCURRENCY);
         steps.collect::<Vec<_>>().await.into_iter().collect::<sqlx::Result<()>>()?;
         Ok(None)
@@ -122,6 +128,7 @@ impl Refunder {
         match step(&self.db, &self.wechat, &refund, self.ladder, too_fast).await? {
             Stepped::Changed(order_no) => self.announcer.announce(order_no.into_iter().collect()),
             Stepped::Again { after, step: Some(step) } => {
+                crash::point("refund put off", refund.refund_no.as_str());
                 if let Some(publisher) = &self.publisher {
                     publisher.publish_later(Line::Refund, step, after, &[refund.refund_no]);
                 }
