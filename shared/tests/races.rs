@@ -22,14 +22,14 @@ use shared::{
         create::{CreateError, Created, NotAllowed, Request},
     },
     users::UserId,
-    wechat::{Client, NativeOrder},
+    wechat::{Client, NativeOrder, TradeState},
 };
 use simulator::{
     config::Cli,
     server::{self, Running},
 };
 use sqlx::{AssertSqlSafe, PgPool, PgTransaction, postgres::PgPoolOptions};
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Two orders for each of three users, of 100 fen, 100 points and 5 on top.
@@ -79,19 +79,21 @@ async fn standing(db: &PgPool, expected: i64) {
 }
 
 /// Lets `first` stand at the gate and `second` behind it or behind `first`, then opens it; answers what came of both.
-async fn in_turn<A: Send + 'static, B: Send + 'static>(
+fn in_turn<A: Send + 'static, B: Send + 'static>(
     db: &PgPool,
     gate: &'static str,
     first: impl Future<Output = A> + Send + 'static,
     second: impl Future<Output = B> + Send + 'static,
-) -> (A, B) {
-    let gate = hold(db, gate).await;
-    let first = tokio::spawn(first);
-    standing(db, 1).await;
-    let second = tokio::spawn(second);
-    standing(db, 2).await;
-    gate.rollback().await.expect("open");
-    (first.await.expect("no panic"), second.await.expect("no panic"))
+) -> Pin<Box<impl Future<Output = (A, B)>>> {
+    Box::pin(async move {
+        let gate = hold(db, gate).await;
+        let first = tokio::spawn(first);
+        standing(db, 1).await;
+        let second = tokio::spawn(second);
+        standing(db, 2).await;
+        gate.rollback().await.expect("open");
+        (first.await.expect("no panic"), second.await.expect("no panic"))
+    })
 }
 
 /// The books are right, so many points are out, and nobody had to be shot.
@@ -462,6 +464,8 @@ async fn a_notification_comes_behind_the_mark_of_a_cancel(db: PgPool) {
     let wechat = Wechat::start().await;
     assert_eq!(in_turn(&db, ORDER1, cancel(&db, &wechat), paid(&db, &["ORDER1"])).await, (Ended::AsAsked, 1));
     assert_eq!(status(&db).await, PaymentStatus::Paid, "money that arrived is honoured");
+    let there = wechat.client.find_order(&of("ORDER1")).await.expect("the order");
+    assert_eq!(there.trade_state, TradeState::Closed, "it was closed there before it was marked here");
     assert_sound(&db, 105).await;
     wechat.stop().await;
 }
