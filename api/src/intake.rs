@@ -4,7 +4,7 @@
 //! Everything is bounded. When the database is away the queue fills, and whoever comes then is refused at once.
 
 use shared::{
-    db, metrics,
+    crash, db, metrics,
     notify::{NewNotify, NotifyId, sql},
     process::Parts,
     queue::{Line, Publisher},
@@ -141,6 +141,7 @@ impl Writer {
             metrics::intake_inserted(rows.len(), begun.elapsed(), inserted.is_ok());
             match inserted {
                 Ok(()) => {
+                    crash::point("intake stored", "");
                     self.publish(&rows);
                     for stored in group.into_iter().filter_map(|waiting| waiting.stored) {
                         let _ = stored.send(());

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::{
     checkout::idempotency::{Key, Operation},
+    crash,
     money::Fen,
     orders::OrderNo,
     queue::Line,
@@ -124,6 +125,7 @@ pub async fn refund(
         requested_by: caller.id(),
     };
     let created = create(&app.db, &asked, key.as_ref()).await?;
+    crash::point("refund stored", order_no.as_str());
     if let (Created::New(refund), Some(publisher)) = (&created, &app.publisher) {
         publisher.publish(Line::Refund, &[&refund.refund_no]);
     }

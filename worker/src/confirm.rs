@@ -4,7 +4,7 @@
 use futures_util::{StreamExt, stream};
 use shared::{
     checkout::{AskError, End, Ended, Truth, ask, budget::Budget, end, schedule::next_check},
-    db,
+    crash, db,
     orders::{Order, PaymentStatus, sql},
     queue::Announcer,
     wechat::Client,
@@ -93,6 +93,7 @@ impl Confirmer {
                 Err(error) => Err(error),
             }
         };
+        crash::point("order checked", order.order_no.as_str());
         match concluded {
             Ok(true) => {
                 self.announcer.announce(vec![order.order_no]);

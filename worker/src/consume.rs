@@ -2,7 +2,7 @@
 
 use crate::notify::{Care, Handler, Work};
 use shared::{
-    metrics,
+    crash, metrics,
     notify::NotifyId,
     queue::{BrokerConfig, Consumer, Line, Link},
 };
@@ -23,7 +23,9 @@ pub async fn run(handler: Handler, broker: BrokerConfig, link: Link, stop: Cance
         if !handle_until_done(&handler, &batch.ids, care, &stop).await {
             return;
         }
-        if let Err(error) = batch.ack().await {
+        let acked = batch.ack().await;
+        crash::point("acked", "");
+        if let Err(error) = acked {
             consumer.lost(&error, &stop).await;
         }
     }

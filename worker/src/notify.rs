@@ -165,6 +165,7 @@ impl Handler {
             Work::Due(limit, grace) => sql::claim_due(&mut tx, *limit, *grace).await?,
         };
         let Some(first) = claimed.first() else { return Ok(0) };
+        crash::point("claimed", "");
         if let Some(parts) = apart(&claimed) {
             // Now, and not when this connection is used next: the parts are claimed on another one.
             tx.rollback().await?;
@@ -175,6 +176,7 @@ impl Handler {
         if careful {
             let held = ids(&claimed);
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
+            crash::point("held", "");
             if !suspects.is_empty() {
                 // In the transaction that holds them, so that nobody else finds them in the meantime and blames them too.
                 let blamed = suspects::blame(&mut *tx, self.slot, &suspects).await?;
@@ -209,6 +211,7 @@ impl Handler {
         };
         crash::point("applied", "");
         let seconds = sql::close(&mut tx, &handled.closings, worker, slot).await?;
+        crash::point("written", "");
         tx.commit().await?;
         crash::point("committed", "");
         self.deps.announcer.announce(handled.changed_orders());
@@ -225,6 +228,7 @@ impl Handler {
         let claimed = sql::claim(&mut tx, ids).await?;
         let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
         sql::close(&mut tx, &closings, worker, Some(self.slot)).await?;
+        crash::point("written", "");
         tx.commit().await?;
         self.follow_up(&claimed, &closings);
         Ok(closings.len())
@@ -257,6 +261,7 @@ impl Handler {
             }
         }
         for (step, (after, ids)) in by_step {
+            crash::point("retry committed", "");
             publisher.publish_later(Line::Notify, step, after, &ids);
         }
     }

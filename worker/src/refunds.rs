@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
 use shared::{
     checkout::budget::Budget,
+    crash,
     notify::Ladder,
     queue::{Announcer, Batch, BrokerConfig, Consumer, Line, Link, Publisher},
     refunds::{
@@ -93,7 +94,9 @@ impl Refunder {
             if !self.finish(&batch, &stop).await {
                 return;
             }
-            if let Err(error) = batch.ack().await {
+            let acked = batch.ack().await;
+            crash::point("refund acked", "");
+            if let Err(error) = acked {
                 consumer.lost(&error, &stop).await;
             }
         }
@@ -150,6 +153,9 @@ impl Refunder {
         if refunds.is_empty() {
             return Ok(Round::Idle);
         }
+        for refund in &refunds {
+            crash::point("refund claimed", refund.refund_no.as_str());
+        }
         let steps = stream::iter(refunds).map(|refund| self.step(refund)).buffer_unordered(CONCURRENCY);
         steps.collect::<Vec<_>>().await.into_iter().collect::<sqlx::Result<()>>()?;
         Ok(Round::Worked)
@@ -160,6 +166,7 @@ impl Refunder {
         match step(&self.db, &self.wechat, &refund, self.ladder, too_fast).await? {
             Stepped::Changed(order_no) => self.announcer.announce(order_no.into_iter().collect()),
             Stepped::Again { after, step: Some(step) } => {
+                crash::point("refund put off", refund.refund_no.as_str());
                 if let Some(publisher) = &self.publisher {
                     publisher.publish_later(Line::Refund, step, after, &[refund.refund_no]);
                 }

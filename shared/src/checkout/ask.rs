@@ -2,6 +2,7 @@
 //! close always ends in the truth that WeChat Pay holds.
 
 use crate::{
+    crash,
     notify::Fault,
     orders::{Order, OrderEvent, OrderNo, sql},
     payments::{
@@ -48,7 +49,9 @@ impl AskError {
 
 /// Asks about an order, and applies a payment that was not known here.
 pub async fn ask(db: &PgPool, wechat: &Client, order_no: &OrderNo) -> Result<Truth, AskError> {
-    let transaction = match wechat.find_order(order_no).await {
+    let found = wechat.find_order(order_no).await;
+    crash::point("order asked", order_no.as_str());
+    let transaction = match found {
         Ok(transaction) => transaction,
         Err(Error::Rejected(refusal)) if refusal.is("ORDER_NOT_EXIST") => return Ok(Truth::Absent),
         Err(error) => return Err(error.into()),
@@ -62,7 +65,9 @@ pub async fn ask(db: &PgPool, wechat: &Client, order_no: &OrderNo) -> Result<Tru
     let payment = wechat.payment(&transaction).map_err(AskError::Misfit)?;
     let mut tx = db.begin().await?;
     let mut decisions = apply(&mut tx, &[&payment]).await?;
+    crash::point("payment applied", order_no.as_str());
     tx.commit().await?;
+    crash::point("payment committed", order_no.as_str());
     report_late(&decisions);
     match decisions.pop() {
         Some(Decision::Settle(settlement)) => {
@@ -125,5 +130,8 @@ pub async fn end(db: &PgPool, wechat: &Client, order: &Order, end: End) -> Resul
         }
     }
     let Ok(status) = order.status.after(end.event()) else { return Ok(Ended::Otherwise) };
-    Ok(if sql::end_unpaid(db, order_no, status).await? { Ended::AsAsked } else { Ended::Otherwise })
+    crash::point("order closed", order_no.as_str());
+    let is_ended = sql::end_unpaid(db, order_no, status).await?;
+    crash::point("order ended", order_no.as_str());
+    Ok(if is_ended { Ended::AsAsked } else { Ended::Otherwise })
 }

@@ -3,6 +3,7 @@
 
 use super::idempotency::{Claim, Key};
 use crate::{
+    crash,
     orders::{NewOrder, Order, OrderNo, PaymentStatus, sql},
     users::UserId,
     wechat::{self, NativeOrder},
@@ -78,7 +79,10 @@ async fn place_uninterrupted(
     max_open: Option<NonZeroU32>,
 ) -> Result<Placed, PlaceError> {
     match store(db, &order, key.as_ref(), max_open).await? {
-        None => fetch_code(db, wechat, &order).await.map(Placed::New),
+        None => {
+            crash::point("order stored", order.order_no.as_str());
+            fetch_code(db, wechat, &order).await.map(Placed::New)
+        }
         Some(first) => Ok(Placed::Repeated(first)),
     }
 }
@@ -158,13 +162,16 @@ async fn fetch_code(db: &PgPool, wechat: &wechat::Client, order: &NewOrder) -> R
         total: order.package.amount,
         time_expire: order.expired_at,
     };
-    match wechat.place_native(&native).await {
+    let placed = wechat.place_native(&native).await;
+    crash::point("order placed", order.order_no.as_str());
+    match placed {
         Ok(code_url) => {
             let stored = match sql::set_code(db, &order.order_no, &code_url).await? {
                 Some(order) => Some(order),
                 // Its buyer has cancelled it meanwhile: the order is as it is.
                 None => sql::find(db, &order.order_no, sql::Scope::All).await?,
             };
+            crash::point("order coded", order.order_no.as_str());
             tracing::info!(order.no = %order.order_no, "order {} placed", order.order_no);
             Ok(stored.ok_or(sqlx::Error::RowNotFound)?)
         }

@@ -9,6 +9,7 @@ pub use limits::{BadProxies, LimitsConfig, Rate, TrustedProxies, limits};
 pub use wechat::merchant;
 
 use crate::{
+    crash,
     notify::Ladder,
     queue::{BrokerConfig, QueueNames},
     token::TokenKey,
@@ -85,6 +86,7 @@ pub fn load_or_exit<T>(name: &str, about: &str, load: impl Fn(&mut Env) -> Resul
             exit(2)
         }
     }
+    crash::arm();
     load(&mut Env::from_process()).unwrap_or_else(|faults| {
         eprintln!("{faults}");
         exit(2)

@@ -3,6 +3,7 @@
 
 use super::retry;
 use crate::{
+    crash,
     users::UserId,
     wechat::{KeyRing, Merchant},
 };
@@ -51,6 +52,7 @@ pub async fn amend(db: &PgPool, setting: &Setting, actor: &UserId, per_second: u
     }
     let reason = format!("{} changed", setting.name);
     let retried = retry::retry_cause(db, setting.codes, actor, &reason, per_second).await?.len();
+    crash::point("amended", "");
     // Last: should this process die before, the next one does it again, which is harmless.
     sqlx::query!(
         r#"

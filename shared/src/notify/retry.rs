@@ -9,6 +9,7 @@ pub mod sql;
 use super::{NotifyId, NotifyType, ProcessStatus};
 use crate::{
     audit::{self, Deed},
+    crash,
     orders::OrderNo,
     users::UserId,
 };
@@ -94,6 +95,7 @@ pub async fn retry_one(db: &PgPool, by: By<'_>, id: NotifyId) -> sqlx::Result<Op
     let (action, subject, reason) = ("notify_log.retry", id.to_string(), by.reason);
     audit::sql::record(&mut tx, &Deed { actor: by.actor, action, subject, reason, detail }).await?;
     tx.commit().await?;
+    crash::point("retry stored", "");
     Ok(Some(Retried::Accepted))
 }
 
@@ -138,6 +140,7 @@ async fn retry_chunk(
     let (action, subject) = ("notify_logs.retry", filter.status.as_str().to_owned());
     audit::sql::record(&mut tx, &Deed { actor: by.actor, action, subject, reason: by.reason, detail }).await?;
     tx.commit().await?;
+    crash::point("retry stored", "");
     Ok(ids)
 }
 

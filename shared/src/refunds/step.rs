@@ -53,7 +53,9 @@ pub async fn step(
         Found::Refused(refusal) => {
             let mut tx = db.begin().await?;
             let failed = fail(&mut tx, refund, &reason(&refusal)).await?;
+            crash::point("refund applied", refund.refund_no.as_str());
             tx.commit().await?;
+            crash::point("refund committed", refund.refund_no.as_str());
             if failed {
                 tracing::error!(refund.no = %refund.refund_no, "refund {} failed, and its points are given back: {refusal}", refund.refund_no);
             }
@@ -146,6 +148,7 @@ async fn conclude(
     let decisions = apply(&mut tx, &[&report], ladder).await?;
     crash::point("refund applied", refund.refund_no.as_str());
     tx.commit().await?;
+    crash::point("refund committed", refund.refund_no.as_str());
     report_changes(&decisions);
     match decisions.first() {
         Some(Decision::Apply(_)) => Ok(Stepped::Changed(refund.order_no.clone())),
