@@ -33,6 +33,8 @@ pub struct Proxy {
     mode: Arc<watch::Sender<Mode>>,
     /// Connections that were made before this one are dead without a word.
     frozen_before: Arc<watch::Sender<usize>>,
+    /// Those before this one were given up by the network.
+    closed_before: Arc<watch::Sender<usize>>,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -49,6 +51,7 @@ impl Proxy {
             backends: Arc::new(Mutex::new(backends)),
             mode: Arc::new(watch::Sender::new(Mode::Open)),
             frozen_before: Arc::new(watch::Sender::new(0)),
+            closed_before: Arc::new(watch::Sender::new(0)),
             accepted: Arc::default(),
         };
         tokio::spawn(proxy.clone().run(listener));
@@ -84,6 +87,11 @@ impl Proxy {
         self.frozen_before.send_replace(self.accepted.load(Ordering::SeqCst));
     }
 
+    /// The network gives up the connections that were frozen: both ends hear of it at last.
+    pub fn close_frozen(&self) {
+        self.closed_before.send_replace(*self.frozen_before.borrow());
+    }
+
     /// The server is back.
     pub fn restore(&self) {
         self.mode.send_replace(Mode::Open);
@@ -99,15 +107,15 @@ impl Proxy {
             };
             if let Some(backend) = backend {
                 let mut frozen = self.frozen_before.subscribe();
-                let mode = self.mode.subscribe();
+                let (mode, mut closed) = (self.mode.subscribe(), self.closed_before.subscribe());
                 tokio::spawn(async move {
                     let mut passing = Box::pin(pass(client, backend, mode));
                     tokio::select! {
                         () = &mut passing => return,
                         _ = frozen.wait_for(|before| number < *before && *before != usize::MAX) => {}
                     }
-                    // Kept, and never moved again: neither end hears anything.
-                    std::future::pending::<()>().await;
+                    // Kept, and not moved: neither end hears anything.
+                    let _ = closed.wait_for(|before| number < *before).await;
                     drop(passing);
                 });
             }
