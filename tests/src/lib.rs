@@ -5,6 +5,7 @@
 mod broker;
 mod callback;
 mod caller;
+pub mod chaos;
 mod events;
 mod postgres;
 mod process;

@@ -64,7 +64,9 @@ impl Postgres {
         // Those are in groups of their own.
         let mut all = children(self.server.id());
         all.push(self.server.id());
-        let _ = Command::new("kill").args(["-s", "KILL"]).args(all.iter().map(u32::to_string)).status();
+        // Some are gone by themselves by now.
+        let ids = all.iter().map(u32::to_string);
+        let _ = Command::new("kill").args(["-s", "KILL"]).args(ids).stderr(Stdio::null()).status();
         let _ = self.server.wait();
     }
 
@@ -105,7 +107,8 @@ impl Drop for Postgres {
 
 fn newest_programs(versions: &Path) -> Option<PathBuf> {
     let folders = fs::read_dir(versions).ok()?.filter_map(Result::ok);
-    let versions = folders.filter_map(|folder| Some((folder.file_name().to_str()?.parse::<u32>().ok()?, folder.path())));
+    let versions =
+        folders.filter_map(|folder| Some((folder.file_name().to_str()?.parse::<u32>().ok()?, folder.path())));
     let programs = versions.map(|(version, folder)| (version, folder.join("bin")));
     programs.filter(|(_, folder)| folder.join("initdb").exists()).max().map(|(_, folder)| folder)
 }

@@ -2,7 +2,10 @@
 
 use crate::{
     Callback, Process, Proxy, eventually,
-    servers::{Ran, amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, run_ops, simulator_keys, with_database},
+    servers::{
+        Ran, amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, run_ops, simulator_keys,
+        with_database,
+    },
 };
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
