@@ -1,7 +1,7 @@
 # Everything a developer does here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test fuzz-api check lint fmt docs sqlx deny clean-dev
+.PHONY: help run stop test chaos fuzz-api check lint fmt docs sqlx deny clean-dev
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -16,6 +16,10 @@ stop: ## Stop what an earlier `make run` left behind, and the servers that were 
 
 test: ## Run all tests, with the servers they need (ARGS='name -- --nocapture' goes to cargo test)
 	@scripts/test $(ARGS)
+
+chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
+	cargo build --workspace
+	@$(or $(CARGO_TARGET_DIR),target)/debug/chaos
 
 fuzz-api: ## Send everything that the API describes, and more, at a service of its own (schemathesis)
 	@scripts/fuzz-api

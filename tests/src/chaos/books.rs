@@ -115,7 +115,7 @@ impl Complaints {
 pub fn compare(theirs: &Theirs, ours: &Ours, told: Told<'_>) -> Vec<String> {
     let mut complaints = Complaints::default();
     payments(theirs, ours, &mut complaints);
-    refunds(theirs, ours, &mut complaints);
+    refunds(theirs, ours, told, &mut complaints);
     callbacks(theirs, ours, &mut complaints);
     for order_no in told.orders.iter().filter(|order_no| !ours.orders.contains_key(*order_no)) {
         complaints.add("orders that were acknowledged and are not there", order_no);
@@ -152,9 +152,13 @@ fn payments(theirs: &Theirs, ours: &Ours, complaints: &mut Complaints) {
     }
 }
 
-fn refunds(theirs: &Theirs, ours: &Ours, complaints: &mut Complaints) {
+fn refunds(theirs: &Theirs, ours: &Ours, told: Told<'_>, complaints: &mut Complaints) {
     for (refund_no, refund) in &theirs.refunds {
         let Some(here) = ours.refunds.get(refund_no) else {
+            // Begun and ended in WeChat Pay's console before we heard of it: nothing was moved.
+            if refund.status == "CLOSED" && !told.refunds.contains(refund_no) {
+                continue;
+            }
             complaints.add("refunds at WeChat Pay that are not here", format!("{refund_no} {}", refund.status));
             continue;
         };
@@ -219,8 +223,7 @@ fn callbacks(theirs: &Theirs, ours: &Ours, complaints: &mut Complaints) {
 }
 
 /// What becomes of the simulator's lies.
-const LIES: [&str; 5] = [
-    "dead amount_mismatch",
+const LIES: [&str; 4] = [
     "dead currency_mismatch",
     "dead appid_mismatch",
     "dead mchid_mismatch",
@@ -254,7 +257,7 @@ mod tests {
             refunds: [("R1".into(), refund)].into(),
             debits: [("R1".into(), -10)].into(),
             stored: [("N1".into(), 2), ("L1".into(), 1)].into(),
-            log: [("processed".into(), 1), ("duplicate".into(), 1), ("dead amount_mismatch".into(), 1)].into(),
+            log: [("processed".into(), 1), ("duplicate".into(), 1), ("dead currency_mismatch".into(), 1)].into(),
         };
         (theirs, ours)
     }

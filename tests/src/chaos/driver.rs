@@ -16,7 +16,9 @@ use tokio::{
 
 /// How long somebody goes on repeating.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// Between two tries: this at first, then twice as long each time, up to the longest.
 const PAUSE: Duration = Duration::from_millis(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the driver knows at the end.
 #[derive(Debug, Default)]
@@ -269,6 +271,7 @@ impl Driver {
         refused: impl Fn(&(u16, Value)) -> bool,
     ) -> Answer {
         let until = Instant::now() + PATIENCE;
+        let mut pause = PAUSE;
         while Instant::now() < until {
             let mut request = self.http.request(Method::POST, format!("{}{path}", self.service)).bearer_auth(token);
             if let Some(body) = body {
@@ -283,8 +286,9 @@ impl Driver {
                     self.note(|tally| tally.findings.push(format!("POST {path} was answered {status}: {body}")));
                     return None;
                 }
-                _ => sleep(PAUSE).await,
+                _ => sleep(pause).await,
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         None
     }

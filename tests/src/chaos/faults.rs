@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// Between two looks at what has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What the simulator does to callbacks and answers, in so many of one.
+/// What the simulator does to callbacks and answers, in so many of one. No wrong amount: about a refund of WeChat Pay's
+/// console its word is all there is, so a lie under its true signature would be believed.
 pub fn rates() -> serde_json::Value {
     json!({
         "drop": 0.08, "duplicate": 0.08,
         "delay": {"rate": 0.1, "minMs": 100, "maxMs": 3000}, "reorder": {"rate": 0.08, "maxMs": 2000},
         "forge": 0.03, "unknownSerial": 0.01, "probe": 0.03, "stale": 0.03,
-        "wrongAmount": 0.01, "wrongCurrency": 0.01, "wrongAppid": 0.01, "wrongMchid": 0.01, "badCiphertext": 0.01,
+        "wrongCurrency": 0.015, "wrongAppid": 0.01, "wrongMchid": 0.01, "badCiphertext": 0.01,
         "apiError": 0.02, "apiErrorAfter": 0.02, "apiSlow": {"rate": 0.05, "minMs": 100, "maxMs": 1500},
         "apiReset": 0.02, "apiTruncated": 0.02, "apiUnsigned": 0.01, "apiBadSignature": 0.01, "apiProbe": 0.01,
         "apiStale": 0.01, "apiNotEnough": {"refund": 0.05},

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What the simulator changes in a callback before it signs it.
-const LIES_IN_CONTENT: [&str; 5] = ["wrongAmount", "wrongCurrency", "wrongAppid", "wrongMchid", "badCiphertext"];
+const LIES_IN_CONTENT: [&str; 4] = ["wrongCurrency", "wrongAppid", "wrongMchid", "badCiphertext"];
 
 /// What has become of the callbacks.
 #[derive(Clone, Copy, Debug, Default)]
