@@ -223,12 +223,7 @@ fn callbacks(theirs: &Theirs, ours: &Ours, complaints: &mut Complaints) {
 }
 
 /// What becomes of the simulator's lies.
-const LIES: [&str; 4] = [
-    "dead currency_mismatch",
-    "dead appid_mismatch",
-    "dead mchid_mismatch",
-    "dead decrypt_failed",
-];
+const LIES: [&str; 4] = ["dead currency_mismatch", "dead appid_mismatch", "dead mchid_mismatch", "dead decrypt_failed"];
 
 #[cfg(test)]
 mod tests {

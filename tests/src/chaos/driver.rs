@@ -219,17 +219,13 @@ impl Driver {
             *status == 409 && !body["detail"].as_str().is_some_and(|detail| detail.contains("only a paid order"))
         };
         let done = self.repeat(&path, &self.admin, Some(&body), Some(&key), |(status, _)| *status == 202, is_final);
-        match done.await {
-            Some((202, made)) => {
-                let refund_no = made["refundNo"].as_str()?.to_owned();
-                self.note(|tally| tally.refunds.push(refund_no.clone()));
-                Some(refund_no)
-            }
-            _ => {
-                self.give_up("refunds");
-                None
-            }
-        }
+        let Some((202, made)) = done.await else {
+            self.give_up("refunds");
+            return None;
+        };
+        let refund_no = made["refundNo"].as_str()?.to_owned();
+        self.note(|tally| tally.refunds.push(refund_no.clone()));
+        Some(refund_no)
     }
 
     async fn refund_in_console(&self, order: &Value, name: &str, amount: Option<u64>) -> Option<String> {
@@ -239,13 +235,11 @@ impl Driver {
         if let Some(amount) = amount {
             body["refund"] = json!(amount);
         }
-        match self.control("/control/refunds", &body).await {
-            Some((201, _)) => Some(refund_no),
-            _ => {
-                self.give_up("console refunds");
-                None
-            }
-        }
+        let Some((201, _)) = self.control("/control/refunds", &body).await else {
+            self.give_up("console refunds");
+            return None;
+        };
+        Some(refund_no)
     }
 
     /// Gives a refund its outcome, once WeChat Pay knows of it.

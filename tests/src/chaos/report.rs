@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// The goal for [`Report::settle`].
-pub const SETTLE_GOAL: Duration = Duration::from_secs(60);
+pub const SETTLE_GOAL: Duration = Duration::from_mins(1);
 
 /// What a run came to.
 #[derive(Clone, Debug)]
