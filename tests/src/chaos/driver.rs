@@ -10,12 +10,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 /// How long somebody goes on repeating.
 const PATIENCE: Duration = Duration::from_secs(45);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(16);
+/// And how long after the end of the run.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+/// Orders that are being placed at once. Who comes next waits outside, so that an outage is not followed by a flood that a
+/// debug build on a busy machine never gets through.
+const PLACING: usize = 64;
 /// Between two tries: this at first, then twice as long each time, up to the longest.
 const PAUSE: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -48,6 +55,9 @@ pub struct Driver {
     admin: Arc<str>,
     packages: Arc<[Value]>,
     tally: Arc<Mutex<Tally>>,
+    placing: Arc<Semaphore>,
+    /// Nobody repeats anything after this.
+    last_try: Instant,
 }
 
 /// Where everything is, and who may do it.
@@ -75,7 +85,7 @@ impl Driver {
     /// When the service does not answer.
     pub async fn new(access: Access) -> Self {
         // No connection outlives its request, so each goes to whatever is behind the balancer now.
-        let http = Client::builder().timeout(Duration::from_secs(20)).pool_max_idle_per_host(0).build();
+        let http = Client::builder().timeout(REQUEST_TIMEOUT).pool_max_idle_per_host(0).build();
         let mut driver = Self {
             http: http.expect("a client"),
             service: access.service,
@@ -85,6 +95,8 @@ impl Driver {
             admin: access.admin.into(),
             packages: Arc::new([]),
             tally: Arc::default(),
+            placing: Arc::new(Semaphore::new(PLACING)),
+            last_try: Instant::now(),
         };
         let request = driver.http.get(format!("{}/api/payment/packages", driver.service));
         let (_, sold) = answer(request).await.expect("the packages");
@@ -97,17 +109,15 @@ impl Driver {
         let mut under_way = JoinSet::new();
         for (nth, purchase) in plan.purchases.iter().enumerate() {
             sleep_until((start + purchase.at).min(end)).await;
-            if Instant::now() >= end {
-                break;
-            }
-            let (driver, purchase) = (self.clone(), purchase.clone());
-            under_way.spawn(async move { driver.purchase(nth, &purchase, end).await });
+            let placing = timeout_at(end, Arc::clone(&self.placing).acquire_owned()).await;
+            let Ok(Ok(placing)) = placing else { break };
+            let (driver, purchase) = (Self { last_try: end + LAST_TRIES, ..self.clone() }, purchase.clone());
+            under_way.spawn(async move { driver.purchase(nth, &purchase, end, placing).await });
             while under_way.try_join_next().is_some() {}
         }
         sleep_until(end).await;
-        // Nobody waits longer for a bought thing than this: then the tally must be whole.
-        let _ = timeout_at(end + PATIENCE, async { while under_way.join_next().await.is_some() {} }).await;
-        under_way.shutdown().await;
+        // The last answers, and what WeChat Pay makes of the last refunds.
+        while under_way.join_next().await.is_some() {}
     }
 
     /// What it knows.
@@ -124,8 +134,9 @@ impl Driver {
     }
 
     /// Buys, and does with it what is planned; what would begin after `end` is left out.
-    async fn purchase(&self, nth: usize, purchase: &Purchase, end: Instant) {
+    async fn purchase(&self, nth: usize, purchase: &Purchase, end: Instant, placing: OwnedSemaphorePermit) {
         let Some(order) = self.order(nth, purchase).await else { return self.give_up("orders") };
+        drop(placing);
         let order_no = order["orderNo"].as_str().unwrap_or_default().to_owned();
         self.note(|tally| tally.orders.push(order_no.clone()));
         sleep_until((Instant::now() + purchase.after).min(end)).await;
@@ -244,13 +255,13 @@ impl Driver {
 
     /// Gives a refund its outcome, once WeChat Pay knows of it.
     async fn settle(&self, refund_no: &str, status: &str) {
-        let until = Instant::now() + PATIENCE;
+        let until = (Instant::now() + PATIENCE).min(self.last_try);
         let path = format!("/control/refunds/{refund_no}/outcome");
-        while Instant::now() < until {
-            match self.control(&path, &json!({"status": status})).await {
-                Some((404, _)) | None => sleep(PAUSE).await,
-                _ => return,
+        while matches!(self.control(&path, &json!({"status": status})).await, Some((404, _)) | None) {
+            if Instant::now() > until {
+                return;
             }
+            sleep(PAUSE).await;
         }
     }
 
@@ -264,7 +275,7 @@ impl Driver {
         done: impl Fn(&(u16, Value)) -> bool,
         refused: impl Fn(&(u16, Value)) -> bool,
     ) -> Answer {
-        let until = Instant::now() + PATIENCE;
+        let until = (Instant::now() + PATIENCE).min(self.last_try);
         let mut pause = PAUSE;
         while Instant::now() < until {
             let mut request = self.http.request(Method::POST, format!("{}{path}", self.service)).bearer_auth(token);
