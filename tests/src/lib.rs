@@ -5,7 +5,9 @@
 mod broker;
 mod callback;
 mod caller;
+pub mod chaos;
 mod events;
+mod postgres;
 mod process;
 mod proxy;
 mod refunds;
@@ -17,6 +19,7 @@ pub use broker::{Broker, publish};
 pub use callback::Callback;
 pub use caller::Caller;
 pub use events::{Event, EventStream};
+pub use postgres::Postgres;
 pub use process::{Process, binary};
 pub use proxy::Proxy;
 pub use servers::{Ran, database_url, drop_database, ops, run_ops, simulator_keys};

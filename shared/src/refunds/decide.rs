@@ -210,7 +210,8 @@ fn decide_external(parents: &BTreeMap<OrderNo, Parent>, report: &Report) -> Deci
         return Decision::Refuse(Fault::RefundMismatch);
     };
     let misdirected = *settled_by != report.transaction_id;
-    if !misdirected && parent.refunded.get() + report.amount.get() > parent.amount.get() {
+    // One that was not executed takes nothing: its money may have gone back by another since.
+    if status.is_live() && !misdirected && parent.refunded.get() + report.amount.get() > parent.amount.get() {
         return Decision::Refuse(Fault::RefundMismatch);
     }
     let taken = if misdirected || !status.is_live() { Share::NONE } else { share(parent, report.amount) };

@@ -149,6 +149,16 @@ fn one_that_began_at_wechat_pay_is_taken_over() {
     assert!(change.misdirected && change.of.is_none() && change.points_moved() == 0, "the order keeps its own payment");
 }
 
+/// Its money was free again, and another has taken it before the news came.
+#[test]
+fn one_that_was_closed_at_wechat_pay_takes_nothing_however_little_is_left() {
+    let mut books = books(&[]);
+    tell(&mut books, &report("second", RefundEvent::Succeeded, 100));
+    let done = tell(&mut books, &report("first", RefundEvent::Closed, 30));
+    let change = done.change().expect("a change");
+    assert_eq!((change.status, change.points_moved(), change.order), (RefundStatus::Closed, 0, None));
+}
+
 #[test]
 fn one_that_leaves_nothing_for_ours_takes_its_own_share() {
     let mut books = books(&[("R1", 100)]);
