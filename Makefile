@@ -1,7 +1,7 @@
 # Everything a developer does here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test mutations fuzz-api check lint fmt docs sqlx deny clean-dev
+.PHONY: help run stop test chaos mutations fuzz-api check lint fmt docs sqlx deny clean-dev
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -19,6 +19,10 @@ test: ## Run all tests, with the servers they need (ARGS='name -- --nocapture' g
 
 mutations: ## Put faults into the code on purpose, and see that the tests catch each (ARGS='cancel-without-close': this one)
 	@tests/mutations/run $(ARGS)
+
+chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
+	cargo build --workspace
+	@$(or $(CARGO_TARGET_DIR),target)/debug/chaos
 
 fuzz-api: ## Send everything that the API describes, and more, at a service of its own (schemathesis)
 	@scripts/fuzz-api

@@ -11,6 +11,10 @@ alter table payment_notify_logs
     -- The door refused it: it was never acknowledged, and its signature may be anybody's.
     add column refused_at_door boolean  not null default false;
 
+-- Workers reject nothing else.
+update payment_notify_logs set refused_at_door = true
+where process_status = 'rejected' and error_code <> 'event_unsupported';
+
 -- Failed attempts, and what was done by hand. Only ever inserted into.
 create table payment_notify_attempts (
     id            uuid        not null,

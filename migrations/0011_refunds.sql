@@ -31,9 +31,10 @@ alter table payment_refunds
     add constraint misdirected_takes_no_points check (not misdirected or (points = 0 and bonus_points = 0)),
     add constraint only_open_refunds_are_looked_at check (next_attempt_at is null or status in ('pending', 'processing', 'abnormal'));
 
--- Of one payment that settled no order there is one refund by hand.
+-- Of one payment that settled no order there is one refund by hand; WeChat Pay's console may make several.
 create unique index payment_refunds_misdirected on payment_refunds (transaction_id)
-    where misdirected and status <> 'closed' and status <> 'failed';
+    where misdirected and origin = 'ours' and status <> 'closed' and status <> 'failed';
+create index payment_refunds_of_transaction on payment_refunds (transaction_id) where misdirected;
 create index payment_refunds_due on payment_refunds (next_attempt_at) where next_attempt_at is not null;
 -- Newest first, of one status or of all.
 create index payment_refunds_list on payment_refunds (created_at, refund_no);

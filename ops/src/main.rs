@@ -4,6 +4,7 @@ mod audit;
 mod dead_letters;
 mod duration;
 mod migrate;
+mod refund;
 mod replay;
 mod retry_notify;
 mod seed;
@@ -45,13 +46,16 @@ enum Command {
     /// Run stored notifications through today's code, and say what would change. Exits with 1 when something would, with 2
     /// when it cannot tell.
     Replay(replay::Arguments),
+    /// Refund orders, and help refunds that are stuck.
+    #[command(subcommand)]
+    Refund(refund::Command),
 }
 
 impl Command {
     /// How `ops` exits when the command could not be carried out. Where 1 is an answer, that is another number.
     const fn failure(&self) -> u8 {
         match self {
-            Self::Migrate | Self::Seed | Self::Token(_) | Self::DeadLetters(_) => 1,
+            Self::Migrate | Self::Seed | Self::Token(_) | Self::DeadLetters(_) | Self::Refund(_) => 1,
             Self::Audit(_) | Self::RetryNotify(_) | Self::Replay(_) => 2,
         }
     }
@@ -59,7 +63,7 @@ impl Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let variables = config::describe(|env| (retrying(env), config::jwt_secret(env), config::merchant(env)));
+    let variables = config::describe(|env| (retrying(env), config::jwt_secret(env), refund::desk(env)));
     let help = format!("Configured by the environment, and by a .env file in the working directory:\n\n{variables}");
     let matches = Arguments::command().after_help(help).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -95,6 +99,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (database, merchant) = read(&mut env, replaying)?;
             return replay::run(&arguments, &database, merchant).await;
         }
+        Command::Refund(command) => refund::run(command, &mut env).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -119,6 +119,7 @@ pub async fn run(arguments: &Arguments, database: &DatabaseConfig, per_second: u
     let all_tried = tokio::select! {
         all_tried = carry_out(&db, arguments, &filter, plan, rate, &mut watch) => all_tried?,
         _ = tokio::signal::ctrl_c() => {
+            watch.end();
             eprintln!("not watched any more; {}", goes_on(&watch));
             return Ok(ExitCode::from(INTERRUPTED));
         }
@@ -214,6 +215,7 @@ fn goes_on(watch: &Watch) -> String {
 }
 
 fn conclude(watch: &Watch, all_tried: bool) -> ExitCode {
+    watch.end();
     watch.print();
     if !all_tried {
         println!("the canary did not succeed ({}), so the others were left alone", watch.failure());

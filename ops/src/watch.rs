@@ -35,7 +35,9 @@ pub struct Watch {
     /// The last failure, in words.
     failure: Option<String>,
     bar: ProgressBar,
+    /// The last line, where there is no bar, and when it was written.
     said: Option<(Instant, String)>,
+    warned: Option<String>,
     moved: Instant,
 }
 
@@ -54,6 +56,7 @@ impl Watch {
             failure: None,
             bar,
             said: None,
+            warned: None,
             moved: Instant::now(),
         }
     }
@@ -73,13 +76,17 @@ impl Watch {
             match self.look(db).await {
                 Ok(true) => break,
                 Ok(false) => {}
-                Err(error) if db::is_outage(&error) => self.say(format!("the database is away ({error})")),
+                Err(error) if db::is_outage(&error) => self.warn(format!("the database is away ({error})")),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(PAUSE.max(begun.elapsed() * 3)).await;
         }
-        self.bar.abandon();
         Ok(())
+    }
+
+    /// Takes the bar off the terminal.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
     }
 
     /// Whether there is nothing to wait for any more.
@@ -103,12 +110,12 @@ impl Watch {
         }
         self.left.retain(|id| !done.contains(id));
         if !done.is_empty() {
-            self.moved = Instant::now();
+            (self.moved, self.warned) = (Instant::now(), None);
         } else if self.moved.elapsed() > PATIENCE {
             self.moved = Instant::now();
             let overdue = progress::overdue(db, &self.left).await?;
             if overdue > 0 {
-                self.say(format!(
+                self.warn(format!(
                     "{overdue} have been due for half a minute, and nobody takes them: is a worker running?"
                 ));
             }
@@ -123,16 +130,19 @@ impl Watch {
         self.bar.set_position((self.all - self.left.len()) as u64);
         self.bar.set_message(so_far.clone());
         let line = format!("{} of {}{so_far}", self.all - self.left.len(), self.all);
-        let is_due = self.said.as_ref().is_none_or(|(at, said)| *said != line && at.elapsed() >= LINE_PAUSE);
-        if self.bar.is_hidden() && (is_due || self.left.is_empty()) {
-            self.say(line);
+        let is_new = self.said.as_ref().is_none_or(|(_, said)| *said != line);
+        let is_due = self.said.as_ref().is_none_or(|(at, _)| at.elapsed() >= LINE_PAUSE) || self.left.is_empty();
+        if self.bar.is_hidden() && is_new && is_due {
+            eprintln!("{line}");
+            self.said = Some((Instant::now(), line));
         }
     }
 
-    fn say(&mut self, line: String) {
-        if self.said.as_ref().is_none_or(|(_, said)| *said != line) {
-            self.bar.suspend(|| eprintln!("{line}"));
-            self.said = Some((Instant::now(), line));
+    /// Says why nothing moves; once, until something does.
+    fn warn(&mut self, warning: String) {
+        if self.warned.as_ref() != Some(&warning) {
+            self.bar.suspend(|| eprintln!("{warning}"));
+            self.warned = Some(warning);
         }
     }
 

@@ -207,3 +207,41 @@ async fn who_is_found_in_a_dead_workers_set_is_a_suspect_and_blamed_only_alone(d
     let held: i64 = sqlx::query_scalar("select count(*) from worker_sets").fetch_one(&db).await.expect("a count");
     assert_eq!(held, 0, "and nothing is in hand");
 }
+
+/// Who finds suspects lets go of them to handle them one by one. Meanwhile another worker may come by.
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn who_has_blamed_a_dead_worker_is_not_taken_for_one(db: PgPool) {
+    let row = notify();
+    store(&db, std::slice::from_ref(&row)).await;
+    let (dead, heir, other) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    assert!(suspects::begin(&db, dead, &[row.id]).await.expect("said").is_empty());
+
+    let mut tx = db.begin().await.expect("a transaction");
+    assert_eq!(sql::claim(&mut tx, &[row.id]).await.expect("claimed").len(), 1);
+    assert_eq!(suspects::begin(&db, heir, &[row.id]).await.expect("said"), [row.id]);
+    assert_eq!(suspects::blame(&mut *tx, heir, &[row.id]).await.expect("blamed"), 1);
+    tx.commit().await.expect("committed");
+
+    assert!(suspects::begin(&db, other, &[row.id]).await.expect("said").is_empty());
+    assert_eq!(crashes(&db).await, [1], "one worker died of it");
+}
+
+/// By the release before, too: an operator's retry must not take it for something that was acknowledged.
+#[sqlx::test]
+async fn what_the_door_refused_before_is_known_for_it(db: PgPool) {
+    let (before, since): (Vec<_>, Vec<_>) = shared::MIGRATOR.iter().partition(|migration| migration.version < 10);
+    for migration in before {
+        sqlx::raw_sql(migration.sql.clone()).execute(&db).await.expect("migrated");
+    }
+    let rows = "
+        insert into payment_notify_logs (id, notify_type, process_status, error_code, processed_at)
+        select gen_random_uuid(), 'payment', 'rejected', code, now()
+        from unnest(array['signature_invalid', 'key_unavailable', 'event_unsupported']) as code";
+    sqlx::raw_sql(rows).execute(&db).await.expect("rows");
+    for migration in since {
+        sqlx::raw_sql(migration.sql.clone()).execute(&db).await.expect("migrated");
+    }
+    let refused = "select error_code from payment_notify_logs where refused_at_door order by 1";
+    let refused: Vec<String> = sqlx::query_scalar(refused).fetch_all(&db).await.expect("rows");
+    assert_eq!(refused, ["key_unavailable", "signature_invalid"]);
+}

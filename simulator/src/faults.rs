@@ -80,6 +80,21 @@ pub enum Fault {
     ApiTruncated,
     /// 403 `NOT_ENOUGH`, signed, before anything is executed.
     ApiNotEnough,
+    /// Any refusal, before anything is executed. Of the next answers only: it has no rate.
+    Error,
+}
+
+/// A refusal that is asked for word by word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// `code`
+    pub code: String,
+    /// `message`
+    pub message: String,
+    /// Whether the answer is signed, as those of the business are and those of the gateway are not.
+    pub signed: bool,
 }
 
 /// Faults that make one delivery a lie; each strikes a notification at most once, so that the
@@ -112,7 +127,7 @@ const API: [Fault; 10] = [
 impl Fault {
     /// Whether the fault belongs to API answers, not to callbacks.
     pub fn is_of_api(self) -> bool {
-        self == Self::ApiSlow || API.contains(&self)
+        matches!(self, Self::ApiSlow | Self::Error) || API.contains(&self)
     }
 }
 
@@ -132,16 +147,26 @@ pub struct DeliveryPlan {
 }
 
 /// What happens to one answer of the API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerPlan {
     /// Wait so many milliseconds before answering.
     pub slow_ms: u64,
-    /// The fault, one of those named `api…`.
+    /// The fault, one of those of the API.
     pub fault: Option<Fault>,
+    /// What is answered when that is [`Fault::Error`].
+    pub refused: Option<Refused>,
 }
 
-/// A fault of one answer, and how many milliseconds it takes when it takes time.
-type OneShot = (Fault, Option<u64>);
+/// A fault of one answer.
+#[derive(Clone, Debug)]
+pub struct OneShot {
+    /// Which.
+    pub fault: Fault,
+    /// How long [`Fault::ApiSlow`] takes, milliseconds; without it, its rule says.
+    pub ms: Option<u64>,
+    /// What [`Fault::Error`] answers.
+    pub refused: Option<Refused>,
+}
 
 /// The faults in force and the dice.
 #[derive(Debug)]
@@ -159,17 +184,16 @@ impl Faults {
         Self { rules: Rules::default(), next: HashMap::new(), dice }
     }
 
-    /// Makes the next `count` answers of `endpoint` fail, after those already asked for. `ms` is
-    /// for [`Fault::ApiSlow`]; without it, its rule says how long.
-    pub fn add_next(&mut self, endpoint: Endpoint, fault: Fault, ms: Option<u64>, count: usize) {
-        self.next.entry(endpoint).or_default().extend(std::iter::repeat_n((fault, ms), count));
+    /// Makes the next `count` answers of `endpoint` fail, after those already asked for.
+    pub fn add_next(&mut self, endpoint: Endpoint, one: OneShot, count: usize) {
+        self.next.entry(endpoint).or_default().extend(std::iter::repeat_n(one, count));
     }
 
     /// The one-shot faults still to come, by endpoint.
     pub fn upcoming(&self) -> Vec<(Endpoint, Vec<Fault>)> {
         let filled = self.next.iter().filter(|(_, faults)| !faults.is_empty());
         let mut all: Vec<_> =
-            filled.map(|(endpoint, faults)| (*endpoint, faults.iter().map(|one| one.0).collect())).collect();
+            filled.map(|(endpoint, faults)| (*endpoint, faults.iter().map(|one| one.fault).collect())).collect();
         all.sort();
         all
     }
@@ -182,17 +206,17 @@ impl Faults {
 
     /// Decides on one answer of `endpoint`. One-shot faults go before rates.
     pub fn for_answer(&mut self, endpoint: Endpoint) -> AnswerPlan {
-        if let Some((fault, ms)) = self.next.get_mut(&endpoint).and_then(VecDeque::pop_front) {
+        if let Some(OneShot { fault, ms, refused }) = self.next.get_mut(&endpoint).and_then(VecDeque::pop_front) {
             if fault == Fault::ApiSlow {
                 let slow_ms = ms.unwrap_or_else(|| self.within(Fault::ApiSlow));
-                return AnswerPlan { slow_ms, fault: None };
+                return AnswerPlan { slow_ms, ..AnswerPlan::default() };
             }
-            return AnswerPlan { slow_ms: 0, fault: Some(fault) };
+            return AnswerPlan { slow_ms: 0, fault: Some(fault), refused };
         }
         let slow = self.strikes(None, Fault::ApiSlow, Some(endpoint));
         let slow_ms = if slow { self.within(Fault::ApiSlow) } else { 0 };
         let fault = API.into_iter().find(|fault| self.strikes(None, *fault, Some(endpoint)));
-        AnswerPlan { slow_ms, fault }
+        AnswerPlan { slow_ms, fault, refused: None }
     }
 
     /// Decides on one delivery. `own` rules replace the global ones; `excluded` are lies that
@@ -259,7 +283,7 @@ mod tests {
     #[test]
     fn one_shot_faults_come_first_and_run_out() {
         let mut faults = Faults::new(Some(1));
-        faults.add_next(Endpoint::Native, Fault::ApiReset, None, 1);
+        faults.add_next(Endpoint::Native, OneShot { fault: Fault::ApiReset, ms: None, refused: None }, 1);
         assert_eq!(faults.for_answer(Endpoint::Query).fault, None);
         assert_eq!(faults.for_answer(Endpoint::Native).fault, Some(Fault::ApiReset));
         assert_eq!(faults.for_answer(Endpoint::Native).fault, None);

@@ -76,15 +76,15 @@ pub async fn handle(State(simulator): State<Arc<Simulator>>, request: HttpReques
         Err(status) => return answer::plain(status),
     };
     if let Err(refused) = gateway(&simulator, &request, &route) {
-        log(&request, &refused, AnswerPlan::default());
+        log(&request, &refused, &AnswerPlan::default());
         return answer::render(&simulator, &request, refused, None);
     }
     let plan = simulator.faults().for_answer(route.endpoint());
-    let answer = match plan.fault.and_then(answer::instead) {
+    let answer = match answer::instead(&plan) {
         Some(answer) => answer,
         None => execute(&simulator, &request, &route).unwrap_or_else(|refused| refused),
     };
-    log(&request, &answer, plan);
+    log(&request, &answer, &plan);
     tokio::time::sleep(Duration::from_millis(plan.slow_ms)).await;
     answer::render(&simulator, &request, answer, plan.fault)
 }
@@ -134,7 +134,7 @@ fn same_mch_id(simulator: &Simulator, mch_id: Option<&str>) -> Result<(), Answer
     Err(Answer::refused(400, "PARAM_ERROR", message, 268_435_461))
 }
 
-fn log(request: &Request, answer: &Answer, plan: AnswerPlan) {
+fn log(request: &Request, answer: &Answer, plan: &AnswerPlan) {
     let (method, path, status) = (&request.method, request.path(), answer.status());
     let code = answer.code().map(|code| format!(" {code}")).unwrap_or_default();
     let fault = plan.fault.map(|fault: Fault| format!(" ({fault:?})")).unwrap_or_default();

@@ -60,8 +60,36 @@ impl Broker {
     /// When it does not come up.
     pub async fn kill_and_restart(&mut self) {
         self.kill();
-        self.node = run_node(&self.folder);
+        self.revive();
         self.is_up().await;
+    }
+
+    /// Kills it without a warning.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        let _ = self.node.wait();
+    }
+
+    /// Sends the node and all that belongs to it a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        // The script's child is the node; both are in a group of their own.
+        let group = format!("-{}", self.node.id());
+        let _ = Command::new("kill").args(["-s", name, "--", &group]).status();
+    }
+
+    /// Starts it again on what it has on disk, when it does not run. It takes its time to come up.
+    ///
+    /// # Panics
+    /// When it cannot be asked, or started.
+    pub fn revive(&mut self) {
+        if self.node.try_wait().expect("a child can be asked").is_some() {
+            self.node = run_node(&self.folder);
+        }
+    }
+
+    /// Whether it lets us in.
+    pub async fn answers(&self) -> bool {
+        self.connect().await.is_ok()
     }
 
     /// How many messages a queue holds that nobody has in hand.
@@ -80,15 +108,8 @@ impl Broker {
     }
 
     async fn is_up(&self) {
-        let ask = async || self.connect().await.is_ok();
+        let ask = async || self.answers().await;
         eventually("RabbitMQ is up", START_DEADLINE, ask, |is_up| *is_up).await;
-    }
-
-    fn kill(&mut self) {
-        // The script's child is the node; both are in a group of their own.
-        let group = format!("-{}", self.node.id());
-        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
-        let _ = self.node.wait();
     }
 }
 

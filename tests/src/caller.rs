@@ -19,7 +19,12 @@ impl System {
 
     /// An admin.
     pub fn admin(&self, name: &str) -> Caller<'_> {
-        Caller { system: self, token: Some(ops(&self.env, &["token", "--user", name, "--admin"])) }
+        Caller { system: self, token: Some(self.token_of_admin(name)) }
+    }
+
+    /// An admin's token.
+    pub fn token_of_admin(&self, name: &str) -> String {
+        ops(&self.env, &["token", "--user", name, "--admin"])
     }
 
     /// Somebody without a token.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -13,13 +13,14 @@ use std::{
 /// Slow enough for a debug build on a busy machine.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
-/// The path of one of our binaries, beside the running test's.
+/// The path of one of our binaries, beside the running one: that lies among them, or as a test in `deps`.
 ///
 /// # Panics
 /// When it was not built; `make test` builds them all first.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
+    let beside = test.parent().expect("a file lies in a folder");
+    let folder = if beside.ends_with("deps") { beside.parent().expect("it lies in target/<profile>") } else { beside };
     let path = folder.join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first, as `make test` does", path.display());
     path
@@ -39,7 +40,15 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     pub fn start(name: &str, arguments: &[&str], env: &BTreeMap<String, String>) -> Self {
-        let mut child = Command::new(binary(name))
+        Self::start_file(name, &binary(name), arguments, env)
+    }
+
+    /// The same with a binary from elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_file(name: &str, file: &Path, arguments: &[&str], env: &BTreeMap<String, String>) -> Self {
+        let mut child = Command::new(file)
             .args(arguments)
             .env_clear()
             .envs(env)
@@ -63,16 +72,10 @@ impl Process {
     pub async fn listening(&mut self) -> SocketAddr {
         let until = Instant::now() + START_DEADLINE;
         loop {
-            let address = self.lines().iter().find_map(|line| {
-                let (_, address) = line.split_once("listening on http://")?;
-                let address: String =
-                    address.chars().take_while(|char| char.is_ascii_digit() || ".:".contains(*char)).collect();
-                address.parse().ok()
-            });
-            if let Some(address) = address {
+            if let Some(address) = self.address() {
                 return address;
             }
-            let ended = self.child.try_wait().expect("a child can be asked");
+            let ended = self.status();
             assert!(
                 ended.is_none() && Instant::now() < until,
                 "{} does not listen: {ended:?}\n{}",
@@ -81,6 +84,24 @@ impl Process {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Where it listens, when it has said so.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.lines().iter().find_map(|line| {
+            let (_, address) = line.split_once("listening on http://")?;
+            let address: String =
+                address.chars().take_while(|char| char.is_ascii_digit() || ".:".contains(*char)).collect();
+            address.parse().ok()
+        })
+    }
+
+    /// How it ended, when it has.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
     }
 
     /// What it has printed so far.
@@ -120,7 +141,7 @@ impl Process {
     pub async fn ended(&mut self, deadline: Duration) -> ExitStatus {
         let until = Instant::now() + deadline;
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+            if let Some(status) = self.status() {
                 return status;
             }
             assert!(Instant::now() < until, "{} does not end within {deadline:?}\n{}", self.name, self.log());
@@ -133,7 +154,7 @@ impl Process {
     /// # Panics
     /// When it cannot be asked.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked").is_none()
+        self.status().is_none()
     }
 
     /// What it holds in memory, in bytes.

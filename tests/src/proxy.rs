@@ -2,6 +2,7 @@
 //! test while all others go on.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -9,10 +10,16 @@ use std::{
     },
 };
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
     sync::watch,
 };
+
+/// What is read before it is passed on.
+const BUFFER_BYTES: usize = 16 * 1_024;
 
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub struct Proxy {
     mode: Arc<watch::Sender<Mode>>,
     /// Connections that were made before this one are dead without a word.
     frozen_before: Arc<watch::Sender<usize>>,
+    /// Those before this one were given up by the network.
+    closed_before: Arc<watch::Sender<usize>>,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -49,6 +58,7 @@ impl Proxy {
             backends: Arc::new(Mutex::new(backends)),
             mode: Arc::new(watch::Sender::new(Mode::Open)),
             frozen_before: Arc::new(watch::Sender::new(0)),
+            closed_before: Arc::new(watch::Sender::new(0)),
             accepted: Arc::default(),
         };
         tokio::spawn(proxy.clone().run(listener));
@@ -84,6 +94,11 @@ impl Proxy {
         self.frozen_before.send_replace(self.accepted.load(Ordering::SeqCst));
     }
 
+    /// The network gives up the connections that were frozen: both ends hear of it at last.
+    pub fn close_frozen(&self) {
+        self.closed_before.send_replace(*self.frozen_before.borrow());
+    }
+
     /// The server is back.
     pub fn restore(&self) {
         self.mode.send_replace(Mode::Open);
@@ -99,15 +114,15 @@ impl Proxy {
             };
             if let Some(backend) = backend {
                 let mut frozen = self.frozen_before.subscribe();
-                let mode = self.mode.subscribe();
+                let (mode, mut closed) = (self.mode.subscribe(), self.closed_before.subscribe());
                 tokio::spawn(async move {
                     let mut passing = Box::pin(pass(client, backend, mode));
                     tokio::select! {
                         () = &mut passing => return,
                         _ = frozen.wait_for(|before| number < *before && *before != usize::MAX) => {}
                     }
-                    // Kept, and never moved again: neither end hears anything.
-                    std::future::pending::<()>().await;
+                    // Kept, and not moved: neither end hears anything.
+                    let _ = closed.wait_for(|before| number < *before).await;
                     drop(passing);
                 });
             }
@@ -115,31 +130,36 @@ impl Proxy {
     }
 }
 
-async fn pass(mut client: TcpStream, backend: SocketAddr, mut mode: watch::Receiver<Mode>) {
-    let mut server = None;
-    loop {
-        let now = *mode.borrow_and_update();
-        match now {
-            Mode::Cut => return,
-            Mode::Stalled => {
-                if mode.changed().await.is_err() {
-                    return;
-                }
-            }
-            Mode::Open => {
-                let server = match &mut server {
-                    Some(server) => server,
-                    empty => match TcpStream::connect(backend).await {
-                        Ok(stream) => empty.insert(stream),
-                        Err(_) => return,
-                    },
-                };
-                let _ = (client.set_nodelay(true), server.set_nodelay(true));
-                tokio::select! {
-                    _ = copy_bidirectional(&mut client, server) => return,
-                    changed = mode.changed() => if changed.is_err() { return },
-                }
-            }
-        }
+async fn pass(client: TcpStream, backend: SocketAddr, mode: watch::Receiver<Mode>) {
+    let mut cut = mode.clone();
+    tokio::select! {
+        _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
+        _ = pass_uncut(client, backend, mode) => {}
     }
+}
+
+async fn pass_uncut(mut client: TcpStream, backend: SocketAddr, mode: watch::Receiver<Mode>) -> io::Result<()> {
+    flowing(&mut mode.clone()).await;
+    let mut server = TcpStream::connect(backend).await?;
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+    tokio::try_join!(pass_on(from_client, to_server, mode.clone()), pass_on(from_server, to_client, mode)).map(drop)
+}
+
+/// Passes on one direction. However often it stalls, no byte is lost: TCP would not lose one either.
+async fn pass_on(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Receiver<Mode>) -> io::Result<()> {
+    let mut bytes = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut bytes).await?;
+        flowing(&mut mode).await;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&bytes[..read]).await?;
+    }
+}
+
+async fn flowing(mode: &mut watch::Receiver<Mode>) {
+    // The sender lives as long as the proxy; without one nothing is stalled any more.
+    let _ = mode.wait_for(|mode| *mode != Mode::Stalled).await;
 }

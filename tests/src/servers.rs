@@ -27,8 +27,15 @@ pub fn env_or(name: &str, default: &str) -> String {
 /// # Panics
 /// When `DATABASE_URL` is no URL.
 pub fn database_url(database: &str) -> String {
-    let url = env_or("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
-    let (base, query) = url.split_once('?').map_or((url.as_str(), ""), |(base, query)| (base, query));
+    with_database(&env_or("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres"), database)
+}
+
+/// The URL with another database in it.
+///
+/// # Panics
+/// When it is no URL.
+pub fn with_database(url: &str, database: &str) -> String {
+    let (base, query) = url.split_once('?').map_or((url, ""), |(base, query)| (base, query));
     let start = base.find("://").expect("a URL") + 3;
     let host_end = base[start..].find('/').map_or(base.len(), |at| start + at);
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };

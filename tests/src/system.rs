@@ -2,7 +2,10 @@
 
 use crate::{
     Callback, Process, Proxy, eventually,
-    servers::{Ran, amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, run_ops, simulator_keys},
+    servers::{
+        Ran, amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, run_ops, simulator_keys,
+        with_database,
+    },
 };
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -22,6 +25,8 @@ pub struct Builder {
     workers: usize,
     broker: bool,
     amqp_url: Option<String>,
+    postgres_url: Option<String>,
+    simulator_arguments: Vec<String>,
     clock_factor: u32,
     key_mode: &'static str,
     public_key: bool,
@@ -36,6 +41,8 @@ impl Default for Builder {
             workers: 1,
             broker: true,
             amqp_url: None,
+            postgres_url: None,
+            simulator_arguments: Vec::new(),
             clock_factor: 1,
             key_mode: "public-key",
             public_key: true,
@@ -70,6 +77,20 @@ impl Builder {
     #[must_use]
     pub fn amqp(mut self, url: &str) -> Self {
         self.amqp_url = Some(url.to_owned());
+        self
+    }
+
+    /// With this PostgreSQL, instead of the one that the tests share.
+    #[must_use]
+    pub fn postgres(mut self, url: &str) -> Self {
+        self.postgres_url = Some(url.to_owned());
+        self
+    }
+
+    /// The simulator has these arguments besides.
+    #[must_use]
+    pub fn simulator(mut self, arguments: &[&str]) -> Self {
+        self.simulator_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -133,13 +154,19 @@ pub struct System {
     balancer: Proxy,
     simulator_address: SocketAddr,
     database: String,
+    direct_url: String,
+    own_postgres: bool,
     own_broker: bool,
 }
 
 impl System {
     async fn start(builder: Builder) -> Self {
         let database = format!("recharge_test_{}", Uuid::now_v7().simple());
-        let (postgres_url, postgres) = proxied(&database_url(&database), 5432).await;
+        let direct_url = match &builder.postgres_url {
+            Some(url) => with_database(url, &database),
+            None => database_url(&database),
+        };
+        let (postgres_url, postgres) = proxied(&direct_url, 5432).await;
         let mut env = BTreeMap::from([("DATABASE_URL".to_owned(), postgres_url)]);
         env.insert("PATH".into(), env_or("PATH", ""));
         ops(&env, &["migrate"]);
@@ -158,22 +185,20 @@ impl System {
         let merchant_env = temp_dir().join(format!("{database}.env"));
         let clock_factor = builder.clock_factor.to_string();
         let keys = simulator_keys();
-        let mut simulator = Process::start(
-            "simulator",
-            &[
-                "--listen",
-                "127.0.0.1:0",
-                "--data-dir",
-                keys.to_str().expect("UTF-8"),
-                "--env-file",
-                merchant_env.to_str().expect("UTF-8"),
-                "--clock-factor",
-                &clock_factor,
-                "--key-mode",
-                builder.key_mode,
-            ],
-            &BTreeMap::new(),
-        );
+        let mut arguments = vec![
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            keys.to_str().expect("UTF-8"),
+            "--env-file",
+            merchant_env.to_str().expect("UTF-8"),
+            "--clock-factor",
+            &clock_factor,
+            "--key-mode",
+            builder.key_mode,
+        ];
+        arguments.extend(builder.simulator_arguments.iter().map(String::as_str));
+        let mut simulator = Process::start("simulator", &arguments, &BTreeMap::new());
         let simulator_address = simulator.listening().await;
         for line in fs::read_to_string(&merchant_env).expect("the simulator writes it").lines() {
             if let Some((name, value)) = line.split_once('=') {
@@ -198,9 +223,10 @@ impl System {
         }
         env.extend(builder.env);
 
-        let db = PgPoolOptions::new().max_connections(4).connect(&database_url(&database)).await.expect("the database");
+        let db = PgPoolOptions::new().max_connections(4).connect(&direct_url).await.expect("the database");
         let http = Client::builder().timeout(SOON).build().expect("a client");
-        let (apis, workers, own_broker) = (Vec::new(), Vec::new(), builder.amqp_url.is_some());
+        let (apis, workers) = (Vec::new(), Vec::new());
+        let (own_postgres, own_broker) = (builder.postgres_url.is_some(), builder.amqp_url.is_some());
         let mut system = Self {
             apis,
             workers,
@@ -213,6 +239,8 @@ impl System {
             balancer,
             simulator_address,
             database,
+            direct_url,
+            own_postgres,
             own_broker,
         };
         for _ in 0..builder.apis {
@@ -278,7 +306,7 @@ impl System {
     /// Runs `ops` to its end, past the proxy before the database.
     pub fn ops(&self, arguments: &[&str]) -> Ran {
         let mut env = self.env.clone();
-        env.insert("DATABASE_URL".into(), database_url(&self.database));
+        env.insert("DATABASE_URL".into(), self.direct_url.clone());
         run_ops(&env, arguments)
     }
 
@@ -459,11 +487,13 @@ impl System {
         assert_eq!(audit.code, Some(0), "the books: {}{}", audit.out, audit.err);
         let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
         assert_eq!(self.count(deadlocks).await, 0, "a deadlock");
-        let Self { apis, workers, simulator, db, database, rabbitmq, own_broker, .. } = self;
+        let Self { apis, workers, simulator, db, database, rabbitmq, own_postgres, own_broker, .. } = self;
         let had_broker = rabbitmq.is_some() && !own_broker;
         drop((apis, workers, simulator, rabbitmq));
         db.close().await;
-        drop_database(&database).await;
+        if !own_postgres {
+            drop_database(&database).await;
+        }
         if had_broker {
             drop_queues(&database).await;
         }

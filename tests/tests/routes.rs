@@ -48,6 +48,7 @@ async fn who_gets_what() {
                 (&Method::POST, "/api/payment/orders") => {
                     Some(json!({"packageId": package, "paymentMethod": "wechat_native"}))
                 }
+                (&Method::POST, "/api/payment/admin/orders/{orderNo}/refunds") => Some(json!({})),
                 (&Method::POST, "/api/payment/admin/notify-logs/retry") => Some(json!({"status": "dead"})),
                 (&Method::POST, "/api/payment/admin/packages") => Some(json!({"name": "p", "amount": 1, "points": 1})),
                 (&Method::PATCH, _) => Some(json!({"sortOrder": 1})),

@@ -112,6 +112,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         db: db.clone(),
         opener: Opener::new(Arc::clone(&merchant), Arc::clone(&keys)),
         wechat: wechat.clone(),
+        budget: budget.clone(),
         announcer: announcer.clone(),
         publisher,
         ladder: config.ladder,

@@ -3,7 +3,7 @@
 
 use chrono::TimeDelta;
 use shared::{
-    checkout::ask,
+    checkout::{Truth, ask, budget::Budget},
     crash, db,
     handling::{Handled, fail_all, fault_of, handle},
     metrics,
@@ -19,7 +19,8 @@ use shared::{
 };
 use sqlx::{Connection, PgConnection, PgPool, PgTransaction, error::DatabaseError};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    error::Error,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -55,8 +56,10 @@ pub struct Deps {
     pub db: PgPool,
     /// Opens what WeChat Pay vouches for.
     pub opener: Opener,
-    /// Fetches the keys that are missing.
+    /// Fetches the keys that are missing, and knows what was paid.
     pub wechat: Client,
+    /// How fast it may be asked about orders.
+    pub budget: Budget,
     /// Tells those who watch an order.
     pub announcer: Announcer,
     /// Brings back what failed; `None` without a broker, where the rescue loop does.
@@ -164,6 +167,8 @@ impl Handler {
         let Some(first) = claimed.first() else { return Ok(0) };
         crash::point("claimed", "");
         if let Some(parts) = apart(&claimed) {
+            // Now, and not when this connection is used next: the parts are claimed on another one.
+            tx.rollback().await?;
             return Err(SetError::Apart(parts));
         }
         let crashes = first.crashes;
@@ -173,8 +178,9 @@ impl Handler {
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
             crash::point("held", "");
             if !suspects.is_empty() {
-                tx.rollback().await?;
-                let blamed = suspects::blame(&self.deps.db, self.slot, &suspects).await?;
+                // In the transaction that holds them, so that nobody else finds them in the meantime and blames them too.
+                let blamed = suspects::blame(&mut *tx, self.slot, &suspects).await?;
+                tx.commit().await?;
                 metrics::suspected(usize::try_from(blamed).unwrap_or(0));
                 tracing::warn!(
                     rows = blamed,
@@ -221,7 +227,7 @@ impl Handler {
         let mut tx = db.begin().await?;
         let claimed = sql::claim(&mut tx, ids).await?;
         let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
-        sql::close(&mut tx, &closings, worker, None).await?;
+        sql::close(&mut tx, &closings, worker, Some(self.slot)).await?;
         crash::point("written", "");
         tx.commit().await?;
         self.follow_up(&claimed, &closings);
@@ -232,10 +238,10 @@ impl Handler {
     fn follow_up(&self, claimed: &[Claimed], closings: &[Closing]) {
         report(closings);
         self.bring_back(closings);
-        for order_no in unpaid(closings) {
-            // Its payment may have been told to nobody: WeChat Pay knows. Then the refund's next attempt finds it paid.
-            let (db, wechat, order_no) = (self.deps.db.clone(), self.deps.wechat.clone(), order_no.clone());
-            tokio::spawn(async move { ask(&db, &wechat, &order_no).await });
+        let unpaid = unpaid(closings);
+        if !unpaid.is_empty() {
+            // Their payments may have been told to nobody: WeChat Pay knows. Then the refunds' next attempts find them paid.
+            tokio::spawn(ask_about(self.deps.clone(), unpaid));
         }
         // The door has seen a key that is not here yet. By the row's next attempt it will be.
         let missing = closings.iter().position(|closing| closing.outcome.fault() == Some(&Fault::KeyUnavailable));
@@ -266,9 +272,29 @@ fn ids(claimed: &[Claimed]) -> Vec<NotifyId> {
 }
 
 /// Orders that money went back from, and whose payment is not known here.
-fn unpaid(closings: &[Closing]) -> impl Iterator<Item = &OrderNo> {
+fn unpaid(closings: &[Closing]) -> BTreeSet<OrderNo> {
     let early = closings.iter().filter(|closing| closing.outcome.fault() == Some(&Fault::OrderNotPaid));
-    early.filter_map(|closing| closing.order_no.as_ref())
+    early.filter_map(|closing| closing.order_no.clone()).collect()
+}
+
+/// Asks WeChat Pay about orders, as far as the budget goes; about the others after the next attempt.
+async fn ask_about(deps: Deps, order_nos: BTreeSet<OrderNo>) {
+    let Deps { db, wechat, budget, announcer, .. } = deps;
+    let granted = budget.take(&db, u32::try_from(order_nos.len()).unwrap_or(u32::MAX)).await.unwrap_or(0);
+    for order_no in order_nos.into_iter().take(usize::try_from(granted).unwrap_or(0)) {
+        match ask(&db, &wechat, &order_no).await {
+            Ok(Truth::Paid) => announcer.announce(vec![order_no]),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(order.no = %order_no, error = &error as &dyn Error, "an order that money went back from could not be asked about");
+                if error.is_too_fast() {
+                    // Nobody waits for it, and without a database nothing is asked.
+                    let _ = budget.slow_down(&db).await;
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// In which parts a set must be handled, the last one first; `None` when it can be handled as it is. Suspects stand alone.

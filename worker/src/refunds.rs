@@ -1,15 +1,16 @@
 //! Taking refunds further at WeChat Pay: those that RabbitMQ names, and those that are due. Any number of workers share
 //! them: each claims what no other has, and all draw on one budget.
 
+use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
 use shared::{
     checkout::budget::Budget,
     crash,
     notify::Ladder,
-    queue::{Announcer, BrokerConfig, Consumer, Line, Link, Publisher},
+    queue::{Announcer, Batch, BrokerConfig, Consumer, Line, Link, Publisher},
     refunds::{
         Refund, RefundNo,
-        sql::{claim, count_due},
+        sql::{Wanted, claim, count_due},
         step::{Stepped, step},
     },
     wechat::Client,
@@ -23,7 +24,9 @@ const CONCURRENCY: usize = 16;
 /// Refunds that are claimed at once.
 const MAX_CLAIMED: u32 = 64;
 /// A claimed refund is another worker's again after this: longer than a call and a question, each with its repeats.
-const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+const LEASE: TimeDelta = TimeDelta::seconds(30);
+/// What the broker has not delivered after this is taken without it.
+const BROKER_GRACE: TimeDelta = TimeDelta::seconds(2);
 /// The pause when nothing was due, and when the budget was empty.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 const BUDGET_PAUSE: Duration = Duration::from_millis(100);
@@ -47,16 +50,28 @@ pub struct Refunder {
     pub ladder: Ladder,
 }
 
+/// What a round came to.
+enum Round {
+    /// Something was due, and was taken a step further.
+    Worked,
+    /// Nothing was due.
+    Idle,
+    /// WeChat Pay must not be asked yet.
+    TooFast,
+}
+
 impl Refunder {
     /// Takes those further that are due, until `stop`: without a broker all of them, beside one those that it lost.
     pub async fn run(self, stop: CancellationToken) {
+        let early = if self.publisher.is_some() { -BROKER_GRACE } else { TimeDelta::zero() };
         let mut away = false;
         while !stop.is_cancelled() {
-            let pause = match self.round(None).await {
-                Ok(pause) => {
-                    away = false;
-                    pause
-                }
+            let round = self.round(Wanted { only: None, early }).await;
+            away &= round.is_err();
+            let pause = match round {
+                Ok(Round::Worked) => None,
+                Ok(Round::Idle) => Some(IDLE_PAUSE),
+                Ok(Round::TooFast) => Some(BUDGET_PAUSE),
                 Err(error) => {
                     if !away {
                         tracing::warn!("the database is away; refunds wait for it: {error}");
@@ -76,11 +91,8 @@ impl Refunder {
         let queue = broker.names.of(Line::Refund).main.clone();
         let mut consumer = Consumer::<RefundNo>::new(broker, &queue, Link::default());
         while let Some(batch) = consumer.next(&stop).await {
-            while let Err(error) = self.round(Some(&batch.ids)).await {
-                tracing::warn!("the database is away; refunds wait for it: {error}");
-                if !pause(OUTAGE_PAUSE, &stop).await {
-                    return;
-                }
+            if !self.finish(&batch, &stop).await {
+                return;
             }
             let acked = batch.ack().await;
             crash::point("refund acked", "");
@@ -104,23 +116,49 @@ impl Refunder {
         }
     }
 
-    /// Takes those further that are due, of `only` or of all, as far as the budget goes; answers how long to pause.
-    async fn round(&self, only: Option<&[RefundNo]>) -> sqlx::Result<Option<Duration>> {
-        let due = count_due(&self.db, only, MAX_CLAIMED.into()).await?;
+    /// Takes those further that the batch names, until none of them is due; false when the process stops first.
+    async fn finish(&self, batch: &Batch<RefundNo>, stop: &CancellationToken) -> bool {
+        // What comes again was in the hands of a worker that is gone, or has lost its connection: its claim does not count.
+        let mut early = if batch.is_repeated { LEASE } else { TimeDelta::zero() };
+        loop {
+            let length = match self.round(Wanted { only: Some(&batch.ids), early }).await {
+                Ok(Round::Worked) => {
+                    early = TimeDelta::zero();
+                    continue;
+                }
+                Ok(Round::Idle) => return true,
+                Ok(Round::TooFast) => BUDGET_PAUSE,
+                Err(error) => {
+                    tracing::warn!("the database is away; refunds wait for it: {error}");
+                    OUTAGE_PAUSE
+                }
+            };
+            if !pause(length, stop).await {
+                return false;
+            }
+        }
+    }
+
+    /// Takes those further that are wanted and due, as far as the budget goes.
+    async fn round(&self, wanted: Wanted<'_>) -> sqlx::Result<Round> {
+        let due = count_due(&self.db, wanted, MAX_CLAIMED.into()).await?;
         if due == 0 {
-            return Ok(Some(IDLE_PAUSE));
+            return Ok(Round::Idle);
         }
         let granted = self.budget.take(&self.db, u32::try_from(due).unwrap_or(MAX_CLAIMED)).await?;
         if granted == 0 {
-            return Ok(Some(BUDGET_PAUSE));
+            return Ok(Round::TooFast);
         }
-        let refunds = claim(&self.db, only, granted.into(), LEASE).await?;
+        let refunds = claim(&self.db, wanted, granted.into(), LEASE).await?;
+        if refunds.is_empty() {
+            return Ok(Round::Idle);
+        }
         for refund in &refunds {
             crash::point("refund claimed", refund.refund_no.as_str());
         }
         let steps = stream::iter(refunds).map(|refund| self.step(refund)).buffer_unordered(CONCURRENCY);
         steps.collect::<Vec<_>>().await.into_iter().collect::<sqlx::Result<()>>()?;
-        Ok(None)
+        Ok(Round::Worked)
     }
 
     async fn step(&self, refund: Refund) -> sqlx::Result<()> {

@@ -17,7 +17,10 @@ use tokio::time::Instant;
 pub const ABANDONED_AFTER_SECONDS: f64 = 60.0;
 /// How long a repeat waits for the code that the first request is fetching.
 const REPEAT_DEADLINE: Duration = Duration::from_secs(15);
+/// Between two looks at it: this at first, then twice as long each time, up to the longest. When its process has died nobody
+/// fetches it, and all who repeat would keep the database busy.
 const REPEAT_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why an order came to nothing. It is marked failed, unless the database was what failed.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +98,7 @@ async fn store(
     max_open: Option<NonZeroU32>,
 ) -> Result<Option<Order>, PlaceError> {
     let deadline = Instant::now() + REPEAT_DEADLINE;
+    let mut pause = REPEAT_PAUSE;
     let mut failed: Option<OrderNo> = None;
     loop {
         let mut tx = db.begin().await?;
@@ -126,7 +130,10 @@ async fn store(
         let first = find_first(db, &order.user_id, &first).await?;
         match (first.status, &first.code_url) {
             (PaymentStatus::Failed, _) => failed = Some(first.order_no),
-            (PaymentStatus::Pending, None) if Instant::now() < deadline => tokio::time::sleep(REPEAT_PAUSE).await,
+            (PaymentStatus::Pending, None) if Instant::now() < deadline => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_REPEAT_PAUSE);
+            }
             (PaymentStatus::Pending, None) => return Err(PlaceError::UnderWay),
             _ => return Ok(Some(first)),
         }

@@ -33,11 +33,12 @@ pub fn remedy(code: &str) -> &'static str {
         }
         "appid_mismatch" => {
             "It is for another app than WECHAT_PAY_APP_ID. Correct the variable and retry; or correct the callback URL of \
-             that app's orders."
+             that app's orders, and send stray money back with `ops refund dead-letter`."
         }
         "order_not_found" => {
             "No order has this number, even after hours. Was the database restored from an older copy, or do two \
-             installations share one merchant? Bring the order back and retry, or refund the payment at WeChat Pay."
+             installations share one merchant? Bring the order back and retry, or send the money back with \
+             `ops refund dead-letter`."
         }
         "amount_mismatch" => {
             "What was paid is not the order's amount, so nothing was credited. Compare both; send the money back with \

@@ -19,11 +19,21 @@ pub async fn begin(db: impl PgExecutor<'_>, slot: Uuid, held: &[NotifyId]) -> sq
         .await
 }
 
-/// Blames all rows that were held together with `suspects`, and forgets those sets.
+/// Blames all rows that were held together with `suspects`, and forgets those sets; and that of `slot`, which lets go of
+/// them for now. In the transaction that has claimed them: rows that anybody else has locked are not blamed.
 pub async fn blame(db: impl PgExecutor<'_>, slot: Uuid, suspects: &[NotifyId]) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select worker_set_blame($1, $2) as "blamed!""#, slot, suspects as &[NotifyId])
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"
+        with let_go as (
+            delete from worker_sets where slot = $1
+        )
+        select worker_set_blame($1, $2) as "blamed!"
+        "#,
+        slot,
+        suspects as &[NotifyId],
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Makes the rows suspects, each to be handled alone.

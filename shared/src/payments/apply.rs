@@ -1,7 +1,7 @@
 //! The transaction around the decision: lock, decide, write. Nothing else in the service moves money or points.
 
 use super::{Decision, Payment, Settlement, decide_set, sql};
-use crate::{metrics, orders::PaymentStatus};
+use crate::{metrics, orders::PaymentStatus, refunds};
 use sqlx::PgTransaction;
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ pub async fn apply(tx: &mut PgTransaction<'_>, payments: &[&Payment]) -> sqlx::R
     let locked = sql::lock_orders(tx, &order_nos).await?;
 
     let mut orders: BTreeMap<_, _> = locked.into_iter().map(|order| (order.order_no.clone(), order)).collect();
-    let decisions = decide_set(&mut orders, payments);
+    let mut decisions = decide_set(&mut orders, payments);
+    excuse_given_back(tx, payments, &mut decisions).await?;
 
     let settlements: Vec<_> = decisions
         .iter()
@@ -33,6 +34,31 @@ pub async fn apply(tx: &mut PgTransaction<'_>, payments: &[&Payment]) -> sqlx::R
         sql::settle(tx, &settlements).await?;
     }
     Ok(decisions)
+}
+
+/// Money that settles nothing, and that an operator has sent back, leaves nothing to change.
+async fn excuse_given_back(
+    tx: &mut PgTransaction<'_>,
+    payments: &[&Payment],
+    decisions: &mut [Decision],
+) -> sqlx::Result<()> {
+    let is_refused = |decision: &Decision| matches!(decision, Decision::Refuse(_));
+    let refused: Vec<_> = decisions
+        .iter()
+        .zip(payments)
+        .filter(|(decision, _)| is_refused(decision))
+        .map(|(_, payment)| payment.transaction_id.as_str())
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let given_back = refunds::sql::given_back(&mut **tx, &refused).await?;
+    for (decision, payment) in decisions.iter_mut().zip(payments) {
+        if is_refused(decision) && given_back.contains(&payment.transaction_id) {
+            *decision = Decision::Duplicate;
+        }
+    }
+    Ok(())
 }
 
 /// Says of money that came for an order which had been given up: it was honoured, and is worth a look. To be called after

@@ -51,8 +51,9 @@ pub async fn settle(tx: &mut PgTransaction<'_>, settlements: &[Settlement]) -> s
             from settled s where o.order_no = s.order_no
         ), credited as (
             insert into point_accounts as a (user_id, balance)
-            -- As refunds lock accounts: by bytes, whatever language the database sorts in.
-            select user_id, sum(delta)::bigint from settled group by user_id order by user_id collate "C"
+            select user_id, sum(delta)::bigint from settled group by user_id
+            -- As the column sorts, which is how others lock accounts; the parameter has the database's collation.
+            order by user_id collate "C"
             on conflict (user_id) do update set balance = a.balance + excluded.balance, updated_at = now()
             returning user_id, balance
         )

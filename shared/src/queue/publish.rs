@@ -11,7 +11,7 @@ use lapin::{
     types::ShortString,
 };
 use serde::Serialize;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,7 +45,7 @@ struct Later {
 impl Message {
     fn queue<'a>(&self, names: &'a QueueNames) -> &'a str {
         let queues = names.of(self.line);
-        self.later.map_or(&queues.main, |later| &queues.retries[later.step.min(queues.retries.len() - 1)])
+        self.later.map_or(&queues.main, |later| queues.retry(later.step))
     }
 }
 
@@ -118,6 +118,7 @@ async fn session(
 
     let unconfirmed = Arc::new(Semaphore::new(MAX_UNCONFIRMED));
     let broken = CancellationToken::new();
+    let mut retries = HashSet::new();
     loop {
         let message = tokio::select! {
             biased;
@@ -127,6 +128,11 @@ async fn session(
             () = stop.cancelled() => messages.try_recv().ok(),
         };
         let Some(message) = message else { break };
+        if let Some(Later { step, .. }) = message.later
+            && retries.insert((message.line, step))
+        {
+            topology::declare_retry(&channel, &config.names, message.line, step).await?;
+        }
         let permit = tokio::select! {
             permit = Arc::clone(&unconfirmed).acquire_owned() => permit.expect("the semaphore is never closed"),
             () = broken.cancelled() => return Err(Error::Closed),

@@ -16,7 +16,7 @@ const DELIVERY_LIMIT: i32 = 20;
 const MAX_UNHEARD: i32 = 10_000;
 
 /// A kind of work, and the queues that carry its ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
     /// Notifications to handle.
     Notify,
@@ -43,6 +43,11 @@ impl WorkQueues {
             retries: ladder::STEPS.map(|step| format!("{prefix}.{line}.retry.{}", step.name)),
             dead: format!("{prefix}.{line}.dead"),
         }
+    }
+
+    /// The queue of a step of the ladder, from 0; of the last one for those beyond it.
+    pub fn retry(&self, step: usize) -> &str {
+        &self.retries[step.min(self.retries.len() - 1)]
     }
 }
 
@@ -81,12 +86,15 @@ pub(super) async fn declare(channel: &Channel, names: &QueueNames) -> Result<(),
         let mut main = giving_up_to(&queues.dead);
         main.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
         queue(channel, &queues.main, main).await?;
-        for retry in &queues.retries {
-            // How long a message waits is said by the message, so that the ladder's scale may change.
-            queue(channel, retry, giving_up_to(&queues.main)).await?;
-        }
     }
     Ok(())
+}
+
+/// One of the ladder's queues; only who is about to use it needs it. How long a message waits there is said by the
+/// message, so that the ladder's scale may change.
+pub(super) async fn declare_retry(channel: &Channel, names: &QueueNames, line: Line, step: usize) -> Result<(), Error> {
+    let queues = names.of(line);
+    queue(channel, queues.retry(step), giving_up_to(&queues.main)).await
 }
 
 fn quorum() -> FieldTable {

@@ -6,8 +6,7 @@ use crate::{
     checkout::idempotency::{Claim, Key},
     db,
     money::Fen,
-    orders::{OrderNo, PaymentStatus},
-    payments::Payment,
+    orders::{OrderNo, PaymentStatus, TransactionId},
     users::UserId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,7 +16,7 @@ use sqlx::{PgPool, PgTransaction};
 /// Refunds that one order can have (wechatpay-v3.md §7.4).
 pub const MAX_REFUNDS: i64 = 50;
 /// How long after the payment money can go back (wechatpay-v3.md §7.4).
-const WINDOW: TimeDelta = TimeDelta::days(365);
+pub(super) const WINDOW: TimeDelta = TimeDelta::days(365);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -72,6 +71,12 @@ pub enum NotAllowed {
     /// WeChat Pay allows a year.
     #[error("an order can be refunded within 365 days of its payment")]
     TooLate,
+    /// Money that settled no order was looked for, and it settled one.
+    #[error("this payment settled its order: refund the order")]
+    Settled,
+    /// The same, and it can settle one yet.
+    #[error("this payment can still settle its order: let its notification be tried again")]
+    Settles,
 }
 
 /// A refund that was asked for.
@@ -122,6 +127,55 @@ pub fn allowed(parent: &Parent, amount: Option<Fen>, now: DateTime<Utc>) -> Resu
     Ok((amount, share(parent, amount)))
 }
 
+/// What a request would do.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// Whose points.
+    pub user_id: UserId,
+    /// What goes back.
+    pub amount: Fen,
+    /// The points for it, bonus included.
+    pub points: i64,
+    /// What is left of them then.
+    pub balance_after: i64,
+}
+
+/// Says what [`create`] would do now, and does nothing.
+///
+/// # Errors
+/// [`CreateError`]
+pub async fn preview(db: &PgPool, request: &Request<'_>) -> Result<Preview, CreateError> {
+    let mut tx = db.begin().await?;
+    let Prepared { parent, amount, taken, balance_after, .. } = prepare(&mut tx, request).await?;
+    tx.rollback().await?;
+    Ok(Preview { user_id: parent.user_id, amount, points: taken.sum(), balance_after })
+}
+
+/// What a request comes to, with the order and the account locked.
+struct Prepared {
+    parent: Parent,
+    transaction_id: TransactionId,
+    amount: Fen,
+    taken: Share,
+    balance_after: i64,
+    overdrawn: bool,
+}
+
+async fn prepare(tx: &mut PgTransaction<'_>, request: &Request<'_>) -> Result<Prepared, CreateError> {
+    let parent = sql::lock_parents(tx, &[request.order_no.as_str()]).await?.remove(request.order_no);
+    let parent = parent.ok_or(CreateError::NoOrder)?;
+    let now = db::now(&mut **tx).await?;
+    let (amount, taken) = allowed(&parent, request.amount, now).map_err(CreateError::NotAllowed)?;
+    let transaction_id = parent.transaction_id.clone().ok_or(CreateError::NotAllowed(NotAllowed::NotPaid))?;
+    let balances = sql::lock_accounts(tx, &[parent.user_id.as_str()]).await?;
+    let balance_after = balances.get(&parent.user_id).copied().unwrap_or(0) - taken.sum();
+    let overdrawn = taken.sum() > 0 && balance_after < 0;
+    if overdrawn && !request.allow_negative_balance {
+        return Err(CreateError::InsufficientPoints(-balance_after));
+    }
+    Ok(Prepared { parent, transaction_id, amount, taken, balance_after, overdrawn })
+}
+
 /// Stores a refund and takes its points back; or answers the one that an equal request with the same `key` made.
 ///
 /// # Errors
@@ -140,18 +194,7 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
             }
         }
     }
-    let parent = sql::lock_parents(&mut tx, &[request.order_no.as_str()]).await?.remove(request.order_no);
-    let parent = parent.ok_or(CreateError::NoOrder)?;
-    let now = db::now(&mut *tx).await?;
-    let (amount, taken) = allowed(&parent, request.amount, now).map_err(CreateError::NotAllowed)?;
-    let transaction_id = parent.transaction_id.as_ref().ok_or(CreateError::NotAllowed(NotAllowed::NotPaid))?;
-
-    let balances = sql::lock_accounts(&mut tx, &[parent.user_id.as_str()]).await?;
-    let after = balances.get(&parent.user_id).copied().unwrap_or(0) - taken.sum();
-    let overdrawn = taken.sum() > 0 && after < 0;
-    if overdrawn && !request.allow_negative_balance {
-        return Err(CreateError::InsufficientPoints(-after));
-    }
+    let Prepared { parent, transaction_id, amount, taken, overdrawn, .. } = prepare(&mut tx, request).await?;
     let new = sql::NewRefund {
         refund_no: &refund_no,
         order_no: Some(request.order_no),
@@ -159,7 +202,7 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
         amount,
         share: taken,
         reason: request.reason,
-        transaction_id,
+        transaction_id: &transaction_id,
         total: parent.amount,
         misdirected: false,
         overdrawn,
@@ -174,46 +217,8 @@ pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Re
     Ok(Created::New(refund))
 }
 
-/// Stores a refund of a payment that settled no order, whole: it came for one that was paid already, or for another amount,
-/// or for none. `order_no` is the order it names, if that exists. No points go back, because none came.
-///
-/// # Errors
-/// [`CreateError::NotAllowed`] when it settled an order after all, or is going back already.
-pub async fn create_misdirected(
-    tx: &mut PgTransaction<'_>,
-    payment: &Payment,
-    reason: Option<&str>,
-    requested_by: &UserId,
-) -> Result<Refund, CreateError> {
-    let parent = sql::lock_parents(tx, &[payment.order_no.as_str()]).await?.remove(&payment.order_no);
-    if parent.as_ref().is_some_and(|parent| parent.transaction_id.as_ref() == Some(&payment.transaction_id)) {
-        return Err(CreateError::NotAllowed(NotAllowed::NothingLeft));
-    }
-    if sql::has_misdirected(&mut **tx, &payment.transaction_id).await? {
-        return Err(CreateError::NotAllowed(NotAllowed::NothingLeft));
-    }
-    if db::now(&mut **tx).await? > payment.paid_at + WINDOW {
-        return Err(CreateError::NotAllowed(NotAllowed::TooLate));
-    }
-    let new = sql::NewRefund {
-        refund_no: &RefundNo::generate(),
-        order_no: parent.as_ref().map(|parent| &parent.order_no),
-        origin: Origin::Ours,
-        amount: payment.amount,
-        share: Share::NONE,
-        reason,
-        transaction_id: &payment.transaction_id,
-        total: payment.amount,
-        misdirected: true,
-        overdrawn: false,
-        requested_by: Some(requested_by),
-    };
-    let refund = sql::insert(tx, &new).await?;
-    record(tx, &new).await?;
-    Ok(refund)
-}
-
-async fn record(tx: &mut PgTransaction<'_>, new: &sql::NewRefund<'_>) -> sqlx::Result<()> {
+/// Keeps in the audit log who asked for a refund.
+pub(super) async fn record(tx: &mut PgTransaction<'_>, new: &sql::NewRefund<'_>) -> sqlx::Result<()> {
     let Some(actor) = new.requested_by else { return Ok(()) };
     let deed = Deed {
         actor,

@@ -5,6 +5,7 @@ use crate::{
     money::Fen,
     notify::Fault,
     orders::{OrderEvent, OrderNo, PaymentStatus, TransactionId},
+    payments::Payable,
     points::Points,
     users::UserId,
 };
@@ -60,6 +61,19 @@ impl Taken {
 }
 
 impl Parent {
+    /// The order as payments see it.
+    pub fn payable(&self) -> Payable {
+        Payable {
+            order_no: self.order_no.clone(),
+            user_id: self.user_id.clone(),
+            amount: self.amount,
+            points: self.points,
+            bonus_points: self.bonus_points,
+            status: self.status,
+            transaction_id: self.transaction_id.clone(),
+        }
+    }
+
     /// What can still be asked back.
     pub fn left(&self) -> i64 {
         self.amount.get() - self.live.amount
@@ -171,8 +185,10 @@ pub fn decide_set(
 
 fn decide_known(refund: &Refund, parents: &BTreeMap<OrderNo, Parent>, report: &Report) -> Decision {
     let fits = refund.transaction_id == report.transaction_id && refund.amount == report.amount;
+    // Money that settled no order may have come for a number that is none of ours.
+    let is_elsewhere = !refund.misdirected && refund.order_no.as_ref() != Some(&report.order_no);
     let other_id = refund.wechat_refund_id.as_ref().is_some_and(|id| *id != report.wechat_refund_id);
-    if !fits || other_id {
+    if !fits || other_id || is_elsewhere {
         return Decision::Refuse(Fault::RefundMismatch);
     }
     let status = match refund.status.after(report.event) {
@@ -194,7 +210,8 @@ fn decide_external(parents: &BTreeMap<OrderNo, Parent>, report: &Report) -> Deci
         return Decision::Refuse(Fault::RefundMismatch);
     };
     let misdirected = *settled_by != report.transaction_id;
-    if !misdirected && parent.refunded.get() + report.amount.get() > parent.amount.get() {
+    // One that was not executed takes nothing: its money may have gone back by another since.
+    if status.is_live() && !misdirected && parent.refunded.get() + report.amount.get() > parent.amount.get() {
         return Decision::Refuse(Fault::RefundMismatch);
     }
     let taken = if misdirected || !status.is_live() { Share::NONE } else { share(parent, report.amount) };

@@ -1,7 +1,9 @@
 //! Refunds: money that goes back, and the points that go back before it.
 
 pub mod apply;
+pub mod by_hand;
 pub mod create;
+pub mod dead_letter;
 pub mod schedule;
 pub mod search;
 pub mod sql;

@@ -1,5 +1,9 @@
 //! The refunds' queries. Locks are taken in one order: orders by number, refunds by number, accounts by user.
 
+mod work;
+
+pub use work::{Trouble, Wanted, claim, count_due, dead, put_off, unfinished, wait, wake};
+
 use super::{Change, Origin, Parent, Refund, RefundNo, RefundStatus, Share, Taken};
 use crate::{
     money::Fen,
@@ -7,7 +11,7 @@ use crate::{
     points::{EntryKind, Points},
     users::UserId,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sqlx::{PgExecutor, PgTransaction};
 use std::collections::BTreeMap;
 
@@ -262,16 +266,36 @@ pub async fn move_points(
     Ok(())
 }
 
-/// Whether money that settled no order is going back already.
-pub async fn has_misdirected(db: impl PgExecutor<'_>, transaction_id: &TransactionId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
+/// The refunds that take back money which settled no order, and stand; the oldest first.
+pub async fn misdirected(db: impl PgExecutor<'_>, transaction_id: &TransactionId) -> sqlx::Result<Vec<Refund>> {
+    sqlx::query_as!(
+        Refund,
         r#"
-        select exists (select from payment_refunds
-                       where transaction_id = $1 and misdirected and status not in ('closed', 'failed')) as "exists!"
+        select refund_no as "refund_no: RefundNo", order_no as "order_no: OrderNo", origin as "origin: Origin",
+               amount as "amount: Fen", currency, points as "points: Points", bonus_points as "bonus_points: Points", reason,
+               status as "status: RefundStatus", wechat_refund_id, failure_reason,
+               transaction_id as "transaction_id: TransactionId", total as "total: Fen", misdirected, overdrawn, attempts,
+               next_attempt_at, created_at, updated_at, completed_at
+        from payment_refunds
+        where transaction_id = $1 and misdirected and status not in ('closed', 'failed')
+        order by created_at, refund_no
         "#,
         transaction_id as _,
     )
-    .fetch_one(db)
+    .fetch_all(db)
+    .await
+}
+
+/// Those of the payments whose money settled no order, and has been sent back from here.
+pub async fn given_back(db: impl PgExecutor<'_>, transaction_ids: &[&str]) -> sqlx::Result<Vec<TransactionId>> {
+    sqlx::query_scalar!(
+        r#"
+        select transaction_id as "transaction_id: TransactionId" from payment_refunds
+        where transaction_id = any($1) and misdirected and origin = 'ours' and status not in ('closed', 'failed')
+        "#,
+        transaction_ids as &[&str],
+    )
+    .fetch_all(db)
     .await
 }
 
@@ -291,118 +315,4 @@ pub async fn find(db: impl PgExecutor<'_>, refund_no: &RefundNo) -> sqlx::Result
     )
     .fetch_optional(db)
     .await
-}
-
-/// How many refunds are due, of `only` or of all; no more than `most`.
-pub async fn count_due(db: impl PgExecutor<'_>, only: Option<&[RefundNo]>, most: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"
-        select count(*) as "due!" from (
-            select from payment_refunds
-            where next_attempt_at <= now() and ($1::text[] is null or refund_no = any($1))
-            limit $2
-        ) as due
-        "#,
-        only as Option<&[RefundNo]>,
-        most,
-    )
-    .fetch_one(db)
-    .await
-}
-
-/// Claims refunds that are due, for `lease`: those of `only`, or at most `limit` of all. Who dies with one in hand leaves it
-/// to others after that; two who call WeChat Pay about the same one do no harm.
-pub async fn claim(
-    db: impl PgExecutor<'_>,
-    only: Option<&[RefundNo]>,
-    limit: i64,
-    lease: TimeDelta,
-) -> sqlx::Result<Vec<Refund>> {
-    sqlx::query_as!(
-        Refund,
-        r#"
-        with due as materialized (
-            select refund_no from payment_refunds
-            where next_attempt_at <= now() and ($1::text[] is null or refund_no = any($1))
-            order by next_attempt_at
-            limit $2
-            for no key update skip locked
-        )
-        update payment_refunds r set next_attempt_at = now() + make_interval(secs => $3)
-        from due where r.refund_no = due.refund_no
-        returning r.refund_no as "refund_no: RefundNo", order_no as "order_no: OrderNo", origin as "origin: Origin",
-                  amount as "amount: Fen", currency, points as "points: Points", bonus_points as "bonus_points: Points",
-                  reason, status as "status: RefundStatus", wechat_refund_id, failure_reason,
-                  transaction_id as "transaction_id: TransactionId", total as "total: Fen", misdirected, overdrawn, attempts,
-                  next_attempt_at, created_at, updated_at, completed_at
-        "#,
-        only as Option<&[RefundNo]>,
-        limit,
-        lease.as_seconds_f64(),
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// What a worker notes of a refund that did not get on.
-#[derive(Clone, Copy, Debug)]
-pub struct Trouble<'a> {
-    /// A stable code: WeChat Pay's, in small letters, or ours.
-    pub code: &'a str,
-    /// For people.
-    pub message: &'a str,
-}
-
-/// Says when a claimed refund is looked at again, and what kept it. `None` for the time: nobody does, until an operator
-/// wants it. Does nothing to one that has moved on meanwhile.
-pub async fn put_off(
-    db: impl PgExecutor<'_>,
-    refund: &Refund,
-    next_attempt_in: Option<TimeDelta>,
-    trouble: Option<Trouble<'_>>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        r#"
-        update payment_refunds
-        set attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $4), error_code = $5,
-            error_message = $6, failure_reason = coalesce($5 || ': ' || $6, failure_reason), updated_at = now()
-        where refund_no = $1 and status = $2 and attempts = $3
-        "#,
-        refund.refund_no as _,
-        refund.status as RefundStatus,
-        refund.attempts,
-        next_attempt_in.map(TimeDelta::as_seconds_f64),
-        trouble.map(|trouble| trouble.code),
-        trouble.map(|trouble| trouble.message),
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Lets refunds be looked at now, from the ladder's first step on; answers which of them there were.
-pub async fn wake(db: impl PgExecutor<'_>, refund_nos: &[RefundNo]) -> sqlx::Result<Vec<RefundNo>> {
-    sqlx::query_scalar!(
-        r#"
-        update payment_refunds set next_attempt_at = now(), attempts = 0, updated_at = now()
-        where refund_no = any($1) and status in ('pending', 'processing', 'abnormal')
-        returning refund_no as "refund_no: RefundNo"
-        "#,
-        refund_nos as &[RefundNo],
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// When the oldest refund that is not at its end was asked for, by state.
-pub async fn unfinished(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(RefundStatus, i64, DateTime<Utc>)>> {
-    let rows = sqlx::query!(
-        r#"
-        select status as "status: RefundStatus", count(*) as "count!", min(created_at) as "oldest!" from payment_refunds
-        where status in ('pending', 'processing', 'abnormal') group by status
-        "#
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.status, row.count, row.oldest)).collect())
 }

@@ -5,10 +5,10 @@ use super::{
     apply::{apply, fail, report_changes},
     decide::Decision,
     schedule,
-    sql::{Trouble, put_off},
+    sql::{Trouble, put_off, wait},
 };
 use crate::{
-    crash,
+    clock, crash,
     notify::{Fault, Ladder},
     orders::OrderNo,
     wechat::{Client, Error, NewRefund, error::Refusal},
@@ -64,10 +64,10 @@ pub async fn step(
         Found::Waits(refusal) => {
             // Only money can help, and it may take days to come.
             tracing::error!(refund.no = %refund.refund_no, "refund {} waits for money on the merchant's account: {refusal}", refund.refund_no);
-            let after = usize::try_from(refund.attempts).ok().and_then(|step| ladder.delay(step, rand::random()));
-            let after = after.unwrap_or_else(|| ladder.last(rand::random()));
-            let trouble = Trouble { code: "not_enough", message: &refusal.message };
-            put_off(db, refund, Some(after), Some(trouble)).await?;
+            // As long again as by now. The ladder is for what fails: its end is no end of waiting.
+            let waited = clock::now() - refund.created_at;
+            let after = waited.clamp(ladder.delay(0, rand::random()).unwrap_or_default(), ladder.last(rand::random()));
+            wait(db, refund, after, Trouble { code: "not_enough", message: &refusal.message }).await?;
             Ok(Stepped::Again { after, step: None })
         }
         Found::Nothing(error) => {
@@ -102,15 +102,13 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     match wechat.refund(&new).await {
         Ok(answer) => Found::Answer(answer),
         Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => Found::Waits(refusal),
-        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => Found::Refused(refusal),
-        // It may be refused because it is there already, with other parameters, say.
-        Err(Error::Rejected(refusal)) if refusal.is("INVALID_REQUEST") => {
-            match wechat.find_refund(&refund.refund_no).await {
-                Ok(answer) => Found::Answer(answer),
-                Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
-                Err(error) => Found::Nothing(error),
-            }
-        }
+        // It may be refused because it is there already: an earlier call went through although its answer was lost. Only
+        // when WeChat Pay has none of this number do the points go back.
+        Err(Error::Rejected(refusal)) if is_for_good(&refusal) => match wechat.find_refund(&refund.refund_no).await {
+            Ok(answer) => Found::Answer(answer),
+            Err(Error::Rejected(absent)) if absent.is("RESOURCE_NOT_EXISTS") => Found::Refused(refusal),
+            Err(error) => Found::Nothing(error),
+        },
         Err(Error::Rejected(refusal)) => Found::Nothing(Error::Rejected(refusal)),
         Err(error) => match wechat.find_refund(&refund.refund_no).await {
             Ok(answer) => Found::Answer(answer),
@@ -119,9 +117,10 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     }
 }
 
-/// Refusals after which nothing was executed, and nothing will be (wechatpay-v3.md §7.5, §7.7).
+/// Refusals after which nothing will be executed, however often it is asked for (wechatpay-v3.md §7.5, §7.7).
 fn is_for_good(refusal: &Refusal) -> bool {
-    ["USER_ACCOUNT_ABNORMAL", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH"].iter().any(|code| refusal.is(code))
+    const CODES: [&str; 4] = ["INVALID_REQUEST", "USER_ACCOUNT_ABNORMAL", "TRADE_OVERDUE", "REFUND_FEE_MISMATCH"];
+    CODES.iter().any(|code| refusal.is(code))
 }
 
 async fn find(wechat: &Client, refund: &Refund) -> Found {
@@ -156,7 +155,7 @@ async fn conclude(
         Some(Decision::Refuse(fault)) => give_up(db, refund, fault).await,
         // Accepted, and nothing else so far.
         _ if event == RefundEvent::Accepted || refund.status == RefundStatus::Abnormal => {
-            let after = schedule::next_query(refund.status, refund.attempts, ladder);
+            let after = schedule::next_query(refund.attempts, ladder);
             put_off(db, refund, Some(after), None).await?;
             Ok(Stepped::Again { after, step: None })
         }
@@ -169,7 +168,7 @@ async fn again(db: &PgPool, refund: &Refund, ladder: Ladder, code: &str, message
     let trouble = Some(Trouble { code, message });
     tracing::warn!(refund.no = %refund.refund_no, code, "refund {} did not get on: {message}", refund.refund_no);
     if refund.status != RefundStatus::Pending {
-        let after = schedule::next_query(refund.status, refund.attempts, ladder);
+        let after = schedule::next_query(refund.attempts, ladder);
         put_off(db, refund, Some(after), trouble).await?;
         return Ok(Stepped::Again { after, step: None });
     }

@@ -66,11 +66,19 @@ impl Transaction {
     /// # Errors
     /// The first rule it breaks: merchant, app, state, currency, amount, or a missing field.
     pub fn payment(&self, mch_id: &str, app_id: &str) -> Result<Payment, Fault> {
+        if self.mchid == mch_id && self.appid != app_id {
+            return Err(Fault::AppidMismatch);
+        }
+        self.money(mch_id)
+    }
+
+    /// The same for any app of the merchant's: what can be given back.
+    ///
+    /// # Errors
+    /// The first rule it breaks.
+    pub fn money(&self, mch_id: &str) -> Result<Payment, Fault> {
         if self.mchid != mch_id {
             return Err(Fault::MchidMismatch);
-        }
-        if self.appid != app_id {
-            return Err(Fault::AppidMismatch);
         }
         // A refund may already have begun when we hear of the payment; paid it was.
         if !matches!(self.trade_state, TradeState::Success | TradeState::Refund) {
@@ -268,6 +276,18 @@ mod tests {
         assert!(matches!(payment(|json| json["out_trade_no"] = "订单".into()), Err(Fault::Malformed(_))));
         assert!(matches!(payment(|json| json["transaction_id"] = "".into()), Err(Fault::Malformed(_))));
         assert!(matches!(payment(|json| json["success_time"] = serde_json::Value::Null), Err(Fault::Malformed(_))));
+    }
+
+    #[test]
+    fn money_for_another_app_of_the_merchants_can_be_given_back() {
+        let money = |member: &str, value: &str| {
+            let mut json: serde_json::Value = serde_json::from_str(PLAINTEXT).expect("JSON");
+            json[member] = value.into();
+            serde_json::from_value::<Transaction>(json).expect("a transaction").money("1900000100")
+        };
+        assert_eq!(money("appid", "wx0").expect("a payment").amount.get(), 300);
+        assert_eq!(money("mchid", "1900000101"), Err(Fault::MchidMismatch));
+        assert_eq!(money("trade_state", "NOTPAY"), Err(Fault::TradeStateUnexpected));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     notify::{Fact, Fault, NotifyHeaders, NotifyType},
     orders::OrderNo,
+    payments::Payment,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use std::{borrow::Cow, sync::Arc};
@@ -79,6 +80,17 @@ impl Opener {
             Ok((event_type, plaintext)) => self.read(&event_type, &plaintext),
             Err(fault) => Opened { order_no: None, fact: Err(fault) },
         }
+    }
+
+    /// The payment that a stored notification vouches for, to whichever app of the merchant's: what can be given back.
+    ///
+    /// # Errors
+    /// Why it vouches for none.
+    pub fn open_money(&self, headers: &NotifyHeaders, body: &[u8]) -> Result<Payment, Fault> {
+        let (_, plaintext) = self.decrypt(headers, body)?;
+        let transaction: Transaction =
+            serde_json::from_slice(&plaintext).map_err(|_| Fault::Malformed("the plaintext is no transaction"))?;
+        transaction.money(&self.merchant.mch_id)
     }
 
     fn decrypt(&self, headers: &NotifyHeaders, body: &[u8]) -> Result<(String, Vec<u8>), Fault> {

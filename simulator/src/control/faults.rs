@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Answered, App, Failure, Input, Param, Reply};
 use crate::{
     app::Simulator,
-    faults::{Endpoint, Fault, Rule, Rules},
+    faults::{Endpoint, Fault, OneShot, Refused, Rule, Rules},
 };
 
 /// `GET /control/faults`
@@ -38,7 +38,7 @@ pub async fn set(app: App, Input(mut body): Input<Value>) -> Answered {
 }
 
 /// The next answers of an endpoint.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Next {
     endpoint: Endpoint,
@@ -46,6 +46,30 @@ pub struct Next {
     count: Option<usize>,
     /// How long `apiSlow` takes, milliseconds.
     ms: Option<u64>,
+    /// The HTTP status of `error`.
+    status: Option<u16>,
+    /// The code of `error`.
+    code: Option<String>,
+    /// The text of `error`.
+    message: Option<String>,
+    /// Whether `error` is signed; it is unless told.
+    signed: Option<bool>,
+}
+
+impl Next {
+    /// What `error` answers; nothing for the other faults, which are refused such words.
+    fn refused(&self) -> Result<Option<Refused>, Failure> {
+        let words = self.status.is_some() || self.code.is_some() || self.message.is_some() || self.signed.is_some();
+        if self.fault != Fault::Error {
+            let misplaced = "status, code, message and signed are for the fault `error`";
+            return if words { Err(Failure::bad(misplaced)) } else { Ok(None) };
+        }
+        let status = self.status.filter(|status| (400..=599).contains(status));
+        let status = status.ok_or_else(|| Failure::bad("status: `error` needs one, 400 to 599"))?;
+        let code = self.code.clone().ok_or_else(|| Failure::bad("code: `error` needs one"))?;
+        let message = self.message.clone().unwrap_or_else(|| "为了测试".to_owned());
+        Ok(Some(Refused { status, code, message, signed: self.signed.unwrap_or(true) }))
+    }
 }
 
 /// `POST /control/faults/next`
@@ -53,7 +77,7 @@ pub async fn next(app: App, Input(next): Input<Next>) -> Answered {
     const MOST: usize = 10_000;
     let count = next.count.unwrap_or(1);
     if !next.fault.is_of_api() {
-        return Err(Failure::bad("fault: only faults of the API, named api…, strike an answer"));
+        return Err(Failure::bad("fault: only faults of the API, `error` and those named api…, strike an answer"));
     }
     if count > MOST {
         return Err(Failure::bad(format!("count: at most {MOST}")));
@@ -61,7 +85,8 @@ pub async fn next(app: App, Input(next): Input<Next>) -> Answered {
     if next.ms.is_some_and(|ms| ms > Rule::MAX_MS) {
         return Err(Failure::bad(format!("ms: at most {}", Rule::MAX_MS)));
     }
-    app.faults().add_next(next.endpoint, next.fault, next.ms, count);
+    let one = OneShot { fault: next.fault, ms: next.ms, refused: next.refused()? };
+    app.faults().add_next(next.endpoint, one, count);
     Ok(Reply::ok(view(&app)))
 }
 

@@ -136,6 +136,9 @@ impl Rules {
         let rules = object.iter().map(|(name, value)| {
             let fault: Fault = serde_json::from_value(Value::from(name.as_str()))
                 .map_err(|_| format!("there is no fault `{name}`"))?;
+            if fault == Fault::Error {
+                return Err("error: it has no rate; ask for it as the next answer of an endpoint".to_owned());
+            }
             let rule = Rule::parse(fault, value).map_err(|error| format!("{name}: {error}"))?;
             Ok((fault, rule))
         });
@@ -191,6 +194,7 @@ mod tests {
     fn mistakes_are_named() {
         for (text, part) in [
             (r#"{"dorp":0.1}"#, "no fault `dorp`"),
+            (r#"{"error":0.1}"#, "it has no rate"),
             (r#"{"drop":2}"#, "drop: expected a rate"),
             (r#"{"drop":{"rate":0.1,"native":1}}"#, "unknown member `native`"),
             (r#"{"apiError":{"rate":1,"endpoints":["pay"]}}"#, "no endpoint \"pay\""),

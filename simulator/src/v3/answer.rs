@@ -15,7 +15,7 @@ use crate::{
     app::Simulator,
     callbacks::{self, headers, message, probe},
     crypto,
-    faults::Fault,
+    faults::{AnswerPlan, Fault, Refused},
     keys::NamedKey,
     world::Refusal,
 };
@@ -87,8 +87,11 @@ impl From<Refusal> for Answer {
 }
 
 /// What is answered instead of executing the request, when that is the fault.
-pub fn instead(fault: Fault) -> Option<Answer> {
-    match fault {
+pub fn instead(plan: &AnswerPlan) -> Option<Answer> {
+    if let Some(Refused { status, code, message, signed }) = &plan.refused {
+        return Some(Answer { signed: *signed, ..Answer::refused(*status, code, message, 268_435_464) });
+    }
+    match plan.fault? {
         Fault::ApiError => Some(system_error()),
         Fault::Api429 => Some(Answer::refused(429, "FREQUENCY_LIMITED", "频率限制，请稍后重试", 268_447_840)),
         Fault::ApiNotEnough => {

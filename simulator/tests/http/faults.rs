@@ -91,3 +91,26 @@ async fn an_abnormal_refund_is_sent_to_a_card_and_succeeds() {
     let outcome = json!({"status": "CLOSED"});
     assert_eq!(world.control(Method::POST, "/refunds/RF1/outcome", outcome).await.0, 409);
 }
+
+#[tokio::test]
+async fn a_refusal_that_is_asked_for_comes_once_word_by_word() {
+    let world = World::start(&[]).await;
+    let refusal = json!({"endpoint": "refund", "fault": "error", "status": 403, "code": "NO_AUTH", "message": "m"});
+    for signed in [true, false] {
+        let mut wish = refusal.clone();
+        wish["signed"] = signed.into();
+        assert_eq!(world.control(Method::POST, "/faults/next", wish).await.0, 200);
+        let answer = world.v3(Method::POST, "/v3/refund/domestic/refunds", "{}").await;
+        assert_eq!((answer.status, answer.json()), (403, json!({"code": "NO_AUTH", "message": "m"})));
+        assert_eq!(answer.headers.contains_key("wechatpay-signature"), signed);
+    }
+    let answer = world.v3(Method::POST, "/v3/refund/domestic/refunds", "{}").await;
+    assert_eq!(answer.json()["code"], "PARAM_ERROR");
+    for wrong in [
+        json!({"endpoint": "refund", "fault": "error", "status": 200, "code": "OK"}),
+        json!({"endpoint": "refund", "fault": "error", "status": 403}),
+        json!({"endpoint": "refund", "fault": "apiError", "status": 403}),
+    ] {
+        assert_eq!(world.control(Method::POST, "/faults/next", wrong.clone()).await.0, 400, "{wrong}");
+    }
+}

@@ -124,7 +124,9 @@ fn old_news_changes_nothing() {
 fn news_of_another_amount_or_payment_is_not_believed() {
     let mut books = books(&[("R1", 10)]);
     let other = Report { transaction_id: "T2".parse().expect("an id"), ..report("R1", RefundEvent::Succeeded, 10) };
-    for wrong in [report("R1", RefundEvent::Succeeded, 11), other] {
+    let elsewhere =
+        Report { order_no: "ORDER2".parse().expect("a number"), ..report("R1", RefundEvent::Succeeded, 10) };
+    for wrong in [report("R1", RefundEvent::Succeeded, 11), other, elsewhere] {
         assert_eq!(tell(&mut books, &wrong), Decision::Refuse(Fault::RefundMismatch));
     }
     tell(&mut books, &report("R1", RefundEvent::Accepted, 10));
@@ -145,6 +147,16 @@ fn one_that_began_at_wechat_pay_is_taken_over() {
     let done = tell(&mut books, &second);
     let change = done.change().expect("a change");
     assert!(change.misdirected && change.of.is_none() && change.points_moved() == 0, "the order keeps its own payment");
+}
+
+/// Its money was free again, and another has taken it before the news came.
+#[test]
+fn one_that_was_closed_at_wechat_pay_takes_nothing_however_little_is_left() {
+    let mut books = books(&[]);
+    tell(&mut books, &report("second", RefundEvent::Succeeded, 100));
+    let done = tell(&mut books, &report("first", RefundEvent::Closed, 30));
+    let change = done.change().expect("a change");
+    assert_eq!((change.status, change.points_moved(), change.order), (RefundStatus::Closed, 0, None));
 }
 
 #[test]
