@@ -181,10 +181,10 @@ async fn one_that_failed_is_tried_again_and_credited() {
             .fetch_all(&system.db)
             .await
             .expect("the log");
-    let deed = |id: &Value, reason: Option<&str>| {
+    let record = |id: &Value, reason: Option<&str>| {
         ("root".to_owned(), id.as_str().expect("an id").to_owned(), reason.map(str::to_owned))
     };
-    assert_eq!(audit, [deed(&dead, why["reason"].as_str()), deed(&dead, None), deed(&refused, None)]);
+    assert_eq!(audit, [record(&dead, why["reason"].as_str()), record(&dead, None), record(&refused, None)]);
     system.finish().await;
 }
 
