@@ -181,6 +181,7 @@ impl Driver {
         if is_paid {
             self.note(|tally| _ = tally.paid.insert(order_no.to_owned(), paid_at));
         } else {
+            eprintln!("the payment of {order_no} was refused: {paid:?}");
             self.give_up("payments that were refused");
         }
         is_paid

@@ -18,7 +18,7 @@ const START_DEADLINE: Duration = Duration::from_mins(1);
 /// How many times faster than WeChat Pay's the schedules of the simulator run. Ours run on the same scale (by
 /// `RETRY_DELAY_SCALE`), else a run would have to wait for hours until everything has been tried.
 const CLOCK_FACTOR: u32 = 60;
-const RETRY_DELAY_SCALE: &str = "0.05";
+const RETRY_DELAY_SCALE: &str = "0.02";
 
 /// All of it.
 #[derive(Debug)]
