@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn nothing_is_struck_while_it_is_down() {
-        let plan = Plan::new(3, Duration::from_mins(60), 1.0);
+        let plan = Plan::new(3, Duration::from_hours(1), 1.0);
         let mut until: BTreeMap<Target, Duration> = BTreeMap::new();
         for strike in &plan.strikes {
             let free = until.insert(strike.target, strike.at + strike.length);
