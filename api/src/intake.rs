@@ -26,7 +26,7 @@ const MAX_GROUP: usize = 256;
 /// Callbacks that may wait.
 const MAX_WAITING: usize = 8_192;
 /// Bytes of bodies that may wait. Bodies of 64 KiB are allowed, so a count alone is no bound.
-const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// What a waiting row takes beside its body: headers, bookkeeping.
 const ROW_BYTES: usize = 1_024;
 /// How long a callback waits for its commit. WeChat Pay waits 5 s.

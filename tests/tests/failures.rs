@@ -202,21 +202,22 @@ async fn a_broker_that_is_killed_loses_nothing_of_the_ladder() {
     system.wait_for_log(&[("retrying order_not_found", 7)]).await;
     let prefix = system.env["QUEUE_PREFIX"].clone();
     let queue = |step: &str| format!("{prefix}.notify.retry.{step}");
-    let slow = ["2m", "10m", "30m", "2h", "6h"];
+    // The others may be over before a busy machine has its broker back.
+    let slow = ["10m", "30m", "2h", "6h"];
     for step in slow {
         let ask = async || broker.messages(&queue(step)).await;
-        eventually("the ladder holds it", SOON, ask, |messages| *messages == 1).await;
+        eventually(&format!("the ladder holds that of {step}"), SOON, ask, |messages| *messages == 1).await;
     }
 
     broker.kill_and_restart().await;
     for step in slow {
         let ask = async || broker.messages(&queue(step)).await;
-        eventually("the ladder still holds it", SOON, ask, |messages| *messages == 1).await;
+        eventually(&format!("the ladder still holds that of {step}"), SOON * 2, ask, |messages| *messages == 1).await;
     }
     for order_no in &numbers {
         found(&system, order_no).await;
     }
-    // The two first steps come by themselves; the others would take hours, so their time is said to have come.
+    // The first steps come by themselves; the others would take hours, so their time is said to have come.
     let due = "update payment_notify_logs set next_attempt_at = now() where process_status = 'retrying'";
     sqlx::query(due).execute(&system.db).await.expect("the database");
     system.wait_for_log(&[("processed", 7)]).await;
