@@ -64,6 +64,19 @@ impl Broker {
         self.is_up().await;
     }
 
+    /// Stops it in good order, and starts it again.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn restart(&mut self) {
+        self.signal("TERM");
+        let node = &mut self.node;
+        let ask = async || node.try_wait().expect("a child can be asked").is_some();
+        eventually("RabbitMQ stops", START_DEADLINE, ask, |is_over| *is_over).await;
+        self.revive();
+        self.is_up().await;
+    }
+
     /// Kills it without a warning.
     pub fn kill(&mut self) {
         self.signal("KILL");

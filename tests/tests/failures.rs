@@ -181,7 +181,7 @@ async fn what_the_broker_gave_up_is_handled_all_the_same() {
     system.finish().await;
 }
 
-/// Each of the ladder's queues holds a message when the broker is killed.
+/// Each of the ladder's queues holds a message when the broker is stopped, and when it is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_loses_nothing_of_the_ladder() {
     let Some(mut broker) = Broker::start().await else {
@@ -209,10 +209,19 @@ async fn a_broker_that_is_killed_loses_nothing_of_the_ladder() {
         eventually(&format!("the ladder holds that of {step}"), SOON, ask, |messages| *messages == 1).await;
     }
 
-    broker.kill_and_restart().await;
-    for step in slow {
-        let ask = async || broker.messages(&queue(step)).await;
-        eventually(&format!("the ladder still holds that of {step}"), SOON * 2, ask, |messages| *messages == 1).await;
+    // In good order first: RabbitMQ writes down at its leisure that a queue exists, and kills within minutes of the first
+    // message in it may cost that message. Then the row alone knows.
+    for kill in [false, true] {
+        if kill {
+            broker.kill_and_restart().await;
+        } else {
+            broker.restart().await;
+        }
+        for step in slow {
+            let ask = async || broker.messages(&queue(step)).await;
+            let what = format!("the ladder still holds that of {step}");
+            eventually(&what, SOON * 2, ask, |messages| *messages == 1).await;
+        }
     }
     for order_no in &numbers {
         found(&system, order_no).await;

@@ -36,13 +36,19 @@ async fn every_variable_is_in_the_help() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_schema_is_refused_with_a_hint() {
     let system = Builder::default().workers(0).start().await;
-    let newest = "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
-    sqlx::query(newest).execute(&system.db).await.expect("the database");
+    let keep = "create table newest as select * from _sqlx_migrations order by version desc limit 1";
+    let forget = "delete from _sqlx_migrations where version = (select version from newest)";
+    for sql in [keep, forget] {
+        sqlx::query(sql).execute(&system.db).await.expect("the database");
+    }
     for name in ["api", "worker"] {
         let mut process = Process::start(name, &[], &system.env);
         assert_eq!(process.ended(SOON).await.code(), Some(1), "{name}");
         assert!(process.log().contains("run `ops migrate`"), "{}", process.log());
     }
+    assert_eq!(system.ops(&["audit"]).code, Some(2), "nor can the books be read by another schema's rules");
+    let remember = "insert into _sqlx_migrations select * from newest";
+    sqlx::query(remember).execute(&system.db).await.expect("the database");
     system.finish().await;
 }
 
