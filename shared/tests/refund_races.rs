@@ -210,7 +210,7 @@ impl Wechat {
         let claimed = sql::claim(db, sql::Wanted { only: None, early: TimeDelta::zero() }, 1, TimeDelta::seconds(30))
             .await
             .expect("the database");
-        step(db, &self.client, &claimed[0], Ladder::default(), async || Ok(())).await.expect("the database")
+        step(db, &self.client, &claimed[0], Ladder::default(), None, async || Ok(())).await.expect("the database")
     }
 
     async fn stop(self) {

@@ -225,6 +225,11 @@ async fn one_that_failed_gives_back_what_it_took_once(db: PgPool) {
         tx.commit().await.expect("committed");
         assert_eq!(balance(&db).await, 315);
     }
+    let stale = refund(&db, "ORDER1", 1).await;
+    make_due(&db, 0).await;
+    let mut tx = db.begin().await.expect("a transaction");
+    assert!(!fail(&mut tx, &stale, "m").await.expect("the database"), "another worker has it in hand");
+    tx.rollback().await.expect("rolled back");
     let accepted = refund(&db, "ORDER1", 33).await;
     tell(&db, &[report(&accepted, RefundEvent::Accepted)]).await;
     let mut tx = db.begin().await.expect("a transaction");

@@ -156,14 +156,16 @@ impl Refunder {
         for refund in &refunds {
             crash::point("refund claimed", refund.refund_no.as_str());
         }
-        let steps = stream::iter(refunds).map(|refund| self.step(refund)).buffer_unordered(CONCURRENCY);
+        // Taken from a worker that may be alive, and calling.
+        let contested = (wanted.early > TimeDelta::zero()).then_some(LEASE);
+        let steps = stream::iter(refunds).map(|refund| self.step(refund, contested)).buffer_unordered(CONCURRENCY);
         steps.collect::<Vec<_>>().await.into_iter().collect::<sqlx::Result<()>>()?;
         Ok(Round::Worked)
     }
 
-    async fn step(&self, refund: Refund) -> sqlx::Result<()> {
+    async fn step(&self, refund: Refund, contested: Option<TimeDelta>) -> sqlx::Result<()> {
         let too_fast = async || self.budget.slow_down(&self.db).await;
-        match step(&self.db, &self.wechat, &refund, self.ladder, too_fast).await? {
+        match step(&self.db, &self.wechat, &refund, self.ladder, contested, too_fast).await? {
             Stepped::Changed(order_no) => self.announcer.announce(order_no.into_iter().collect()),
             Stepped::Again { after, step: Some(step) } => {
                 crash::point("refund put off", refund.refund_no.as_str());

@@ -78,7 +78,7 @@ async fn write(
 }
 
 /// Ends a pending refund that WeChat Pay has refused for good, and gives its points back. False when it is not pending any
-/// more.
+/// more, or is in another's hands.
 ///
 /// # Errors
 /// What PostgreSQL says.
@@ -88,7 +88,9 @@ pub async fn fail(tx: &mut PgTransaction<'_>, refund: &super::Refund, reason: &s
         user = sql::lock_parents(tx, &[order_no.as_str()]).await?.remove(order_no).map(|parent| parent.user_id);
     }
     let now = sql::lock(tx, &[refund.refund_no.as_str()]).await?.remove(&refund.refund_no);
-    let Some(now) = now.filter(|now| now.status == RefundStatus::Pending) else { return Ok(false) };
+    // Another claim means another worker, whose call may succeed yet.
+    let is_ours = |now: &super::Refund| now.next_attempt_at == refund.next_attempt_at;
+    let Some(now) = now.filter(|now| now.status == RefundStatus::Pending && is_ours(now)) else { return Ok(false) };
     sql::fail(tx, &now.refund_no, reason).await?;
     if let (Some(order_no), Some(user_id)) = (&now.order_no, &user) {
         sql::lock_accounts(tx, &[user_id.as_str()]).await?;

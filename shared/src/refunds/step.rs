@@ -32,7 +32,9 @@ pub enum Stepped {
     Dead,
 }
 
-/// Takes a claimed refund one step further. `too_fast` is told when WeChat Pay finds us so.
+/// Takes a claimed refund one step further. `too_fast` is told when WeChat Pay finds us so. `contested` says that another
+/// worker may have it in hand too, and for how long at most: then a refusal is not the last word, for the other's call may be
+/// on its way.
 ///
 /// # Errors
 /// When the database is away. The refund is another worker's when its claim ends; a step that was done twice does no harm.
@@ -41,6 +43,7 @@ pub async fn step(
     wechat: &Client,
     refund: &Refund,
     ladder: Ladder,
+    contested: Option<TimeDelta>,
     too_fast: impl AsyncFnOnce() -> sqlx::Result<()>,
 ) -> sqlx::Result<Stepped> {
     let found = match refund.status {
@@ -50,6 +53,11 @@ pub async fn step(
     crash::point("refund called", refund.refund_no.as_str());
     match found {
         Found::Answer(answer) => conclude(db, refund, &answer, ladder).await,
+        Found::Refused(refusal) if let Some(after) = contested => {
+            let trouble = Trouble { code: &refusal.code.to_lowercase(), message: &refusal.message };
+            put_off(db, refund, Some(after), Some(trouble)).await?;
+            Ok(Stepped::Again { after, step: None })
+        }
         Found::Refused(refusal) => {
             let mut tx = db.begin().await?;
             let failed = fail(&mut tx, refund, &reason(&refusal)).await?;
