@@ -188,6 +188,23 @@ async fn a_refund_that_cannot_be_asked_for_is_a_dead_letter_until_an_operator_re
     system.finish().await;
 }
 
+/// One whose clock is off by minutes, perhaps: another worker's is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_not_believed_spends_no_attempt() {
+    let mut system = Builder::default().env("RETRY_DELAY_SCALE", "0.02").start().await;
+    system.settle_refunds_after(Some(0)).await;
+    let numbers = system.paid_orders("alice", 1).await;
+    system.workers[0].kill();
+    let refund_no = system.admin("root").refund(&numbers[0], &json!({})).await;
+    let worn = sqlx::query("update payment_refunds set attempts = 7 where refund_no = $1").bind(&refund_no);
+    worn.execute(&system.db).await.expect("the database");
+    system.fail_next(unsigned(401, "SIGN_ERROR")).await;
+    system.start_worker().await;
+    system.wait_for_refund(&refund_no, "success").await;
+    assert_eq!(system.workers[1].log().matches("waits for a request that is signed and timed right").count(), 1);
+    system.finish().await;
+}
+
 /// Killed between the call and its record: another worker finds out, at once where RabbitMQ delivers it again, and when the
 /// claim has ended where nobody does.
 #[tokio::test(flavor = "multi_thread")]

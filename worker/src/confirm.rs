@@ -18,7 +18,7 @@ const CONCURRENCY: usize = 16;
 /// Orders that are claimed at once.
 const MAX_CLAIMED: u32 = 64;
 /// A claimed order is another worker's again after this: longer than a query, a close and a query, each with repeats.
-const LEASE_SECONDS: f64 = 60.0;
+const LEASE_SECONDS: f64 = 40.0;
 /// The pause when nothing was due, and when the budget was empty.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 const BUDGET_PAUSE: Duration = Duration::from_millis(100);

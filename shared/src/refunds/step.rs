@@ -69,13 +69,12 @@ pub async fn step(
             }
             Ok(Stepped::Changed(refund.order_no.clone()))
         }
-        Found::Waits(refusal) => {
-            // Only money can help, and it may take days to come.
-            tracing::error!(refund.no = %refund.refund_no, "refund {} waits for money on the merchant's account: {refusal}", refund.refund_no);
+        Found::Waits { cause, code, refusal } => {
+            tracing::error!(refund.no = %refund.refund_no, code, "refund {} waits for {cause}: {refusal}", refund.refund_no);
             // As long again as by now. The ladder is for what fails: its end is no end of waiting.
             let waited = clock::now() - refund.created_at;
             let after = waited.clamp(ladder.delay(0, rand::random()).unwrap_or_default(), ladder.last(rand::random()));
-            wait(db, refund, after, Trouble { code: "not_enough", message: &refusal.message }).await?;
+            wait(db, refund, after, Trouble { code, message: &refusal.message }).await?;
             Ok(Stepped::Again { after, step: None })
         }
         Found::Nothing(error) => {
@@ -92,8 +91,15 @@ enum Found {
     Answer(crate::wechat::Refund),
     /// Refused for good: the points go back.
     Refused(Refusal),
-    /// The merchant's account is empty.
-    Waits(Refusal),
+    /// Nothing was tried, and nothing will be until somebody acts, which may take days.
+    Waits {
+        /// What it waits for.
+        cause: &'static str,
+        /// A stable code.
+        code: &'static str,
+        /// What was said.
+        refusal: Refusal,
+    },
     /// Nothing that can be concluded from, or a refusal that another try may turn.
     Nothing(Error),
 }
@@ -109,7 +115,14 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     };
     match wechat.refund(&new).await {
         Ok(answer) => Found::Answer(answer),
-        Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => Found::Waits(refusal),
+        Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => {
+            Found::Waits { cause: "money on the merchant's account", code: "not_enough", refusal }
+        }
+        // Our clock is off, or our key is not the merchant's. Another worker's may be right: what one gets wrong must not
+        // spend the refund's attempts.
+        Err(Error::NotAuthenticated(refusal)) if refusal.status == 401 => {
+            Found::Waits { cause: "a request that is signed and timed right", code: "sign_error", refusal }
+        }
         // It may be refused because it is there already: an earlier call went through although its answer was lost. Only
         // when WeChat Pay has none of this number do the points go back.
         Err(Error::Rejected(refusal)) if is_for_good(&refusal) => match wechat.find_refund(&refund.refund_no).await {
