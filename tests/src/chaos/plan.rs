@@ -131,6 +131,10 @@ pub enum Kind {
 }
 
 impl Target {
+    /// All names.
+    pub const NAMES: [&str; 7] =
+        ["api", "worker", "PostgreSQL", "RabbitMQ", "path to PostgreSQL", "path to RabbitMQ", "path of the callbacks"];
+
     /// Its name, whichever of its kind it is.
     pub const fn name(self) -> &'static str {
         match self {
@@ -165,6 +169,10 @@ impl Target {
 }
 
 impl Kind {
+    /// All there are; the skew stands for any.
+    pub const ALL: [Self; 7] =
+        [Self::Kill, Self::Stop, Self::Cut, Self::Stall, Self::Freeze, Self::Skew(0), Self::Upgrade];
+
     /// Its name, whatever it is done to.
     pub const fn name(self) -> &'static str {
         match self {
