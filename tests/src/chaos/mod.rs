@@ -12,6 +12,7 @@ mod ledger;
 mod page;
 mod plan;
 mod report;
+mod time_line;
 mod world;
 
 pub use report::{Report, SETTLE_GOAL, Subject};
