@@ -11,7 +11,13 @@ const ORDERS: &str = "
     insert into point_accounts (user_id, balance) values ('alice', 0);
     insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no)
     values ('alice', 'recharge', 105, 5, 105, 'ORDER1');
-    update payment_orders set payment_status = 'paid', transaction_id = 'T1', paid_at = now() where order_no = 'ORDER1'";
+    update payment_orders set payment_status = 'paid', transaction_id = 'T1', paid_at = now() where order_no = 'ORDER1';
+    insert into payment_refunds (refund_no, order_no, transaction_id, total, amount, points, bonus_points)
+    values ('R1', 'ORDER1', 'T1', 100, 10, 10, 0);
+    insert into payment_refunds (refund_no, transaction_id, total, amount, points, bonus_points, misdirected)
+    values ('R2', 'T2', 100, 100, 0, 0, true);
+    insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no, refund_no)
+    values ('alice', 'refund', -10, 0, 95, 'ORDER1', 'R1'), ('alice', 'refund_returned', 10, 0, 105, 'ORDER1', 'R1')";
 
 async fn refused(db: &PgPool, sql: &str, by: &str) {
     let error = sqlx::query(AssertSqlSafe(sql)).execute(db).await.expect_err(sql);
@@ -25,12 +31,32 @@ async fn refused(db: &PgPool, sql: &str, by: &str) {
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn money_and_points_cannot_be_wrong(db: PgPool) {
-    sqlx::raw_sql(ORDERS).execute(&db).await.expect("a paid order and one that is not");
+    sqlx::raw_sql(ORDERS).execute(&db).await.expect("orders, a refund, and money that went astray");
     for (sql, by) in [
         (
             "insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no)
              values ('alice', 'recharge', 105, 5, 210, 'ORDER1')",
             "point_entries_one_credit_per_order",
+        ),
+        (
+            "insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no, refund_no)
+             values ('alice', 'refund', -10, 0, 85, 'ORDER1', 'R1')",
+            "point_entries_once_per_refund",
+        ),
+        (
+            "insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no, refund_no)
+             values ('alice', 'refund_returned', 10, 0, 115, 'ORDER1', 'R1')",
+            "point_entries_once_per_refund",
+        ),
+        (
+            "insert into payment_refunds (refund_no, order_no, transaction_id, total, amount, points, bonus_points)
+             values ('R1', 'ORDER1', 'T1', 100, 10, 10, 0)",
+            "payment_refunds_pkey",
+        ),
+        (
+            "insert into payment_refunds (refund_no, transaction_id, total, amount, points, bonus_points, misdirected)
+             values ('R3', 'T2', 100, 100, 0, 0, true)",
+            "payment_refunds_misdirected",
         ),
         ("update point_entries set delta = 1", "append-only"),
         ("delete from point_entries", "append-only"),

@@ -1,14 +1,14 @@
 //! One whole installation, for one test.
 
 use crate::{
-    Callback, Process, Proxy, eventually,
+    Builder, Process, Proxy, eventually,
     servers::{
         Ran, amqp_url, database_url, drop_database, drop_queues, env_or, ops, proxied, run_ops, simulator_keys,
         with_database,
     },
 };
 use reqwest::{Client, Method, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use std::{collections::BTreeMap, env::temp_dir, fs, net::SocketAddr, time::Duration};
 use uuid::Uuid;
@@ -17,120 +17,6 @@ use uuid::Uuid;
 pub const JWT_SECRET: &str = "the tests' own secret, of more than 32 bytes";
 /// Slow enough for a debug build on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
-
-/// What a test asks for.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    apis: usize,
-    workers: usize,
-    broker: bool,
-    amqp_url: Option<String>,
-    postgres_url: Option<String>,
-    simulator_arguments: Vec<String>,
-    clock_factor: u32,
-    key_mode: &'static str,
-    public_key: bool,
-    env: BTreeMap<String, String>,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        let env = BTreeMap::new();
-        Self {
-            apis: 1,
-            workers: 1,
-            broker: true,
-            amqp_url: None,
-            postgres_url: None,
-            simulator_arguments: Vec::new(),
-            clock_factor: 1,
-            key_mode: "public-key",
-            public_key: true,
-            env,
-        }
-    }
-}
-
-impl Builder {
-    /// So many `api` processes behind one address.
-    #[must_use]
-    pub const fn apis(mut self, apis: usize) -> Self {
-        self.apis = apis;
-        self
-    }
-
-    /// So many `worker` processes.
-    #[must_use]
-    pub const fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Without RabbitMQ.
-    #[must_use]
-    pub const fn embedded(mut self) -> Self {
-        self.broker = false;
-        self
-    }
-
-    /// With this RabbitMQ, instead of the one that the tests share.
-    #[must_use]
-    pub fn amqp(mut self, url: &str) -> Self {
-        self.amqp_url = Some(url.to_owned());
-        self
-    }
-
-    /// With this PostgreSQL, instead of the one that the tests share.
-    #[must_use]
-    pub fn postgres(mut self, url: &str) -> Self {
-        self.postgres_url = Some(url.to_owned());
-        self
-    }
-
-    /// The simulator has these arguments besides.
-    #[must_use]
-    pub fn simulator(mut self, arguments: &[&str]) -> Self {
-        self.simulator_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        self
-    }
-
-    /// The simulator's retries come so many times faster than WeChat Pay's.
-    #[must_use]
-    pub const fn clock_factor(mut self, factor: u32) -> Self {
-        self.clock_factor = factor;
-        self
-    }
-
-    /// The simulator signs with its platform certificate, and the service has no public key of its.
-    #[must_use]
-    pub const fn certificates(mut self) -> Self {
-        self.key_mode = "certificate";
-        self.public_key = false;
-        self
-    }
-
-    /// The simulator signs with both keys in turn, as while a merchant moves from one to the other.
-    #[must_use]
-    pub const fn both_keys(mut self) -> Self {
-        self.key_mode = "mixed";
-        self
-    }
-
-    /// The service's processes have this variable.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.insert(name.to_owned(), value.to_owned());
-        self
-    }
-
-    /// Starts everything, and waits until it is ready.
-    ///
-    /// # Panics
-    /// When something does not start.
-    pub async fn start(self) -> System {
-        System::start(self).await
-    }
-}
 
 /// A running installation. Dropping it ends its processes; [`System::finish`] also balances the books.
 #[derive(Debug)]
@@ -152,7 +38,7 @@ pub struct System {
     /// The service's environment.
     pub env: BTreeMap<String, String>,
     balancer: Proxy,
-    simulator_address: SocketAddr,
+    pub(crate) simulator_address: SocketAddr,
     database: String,
     direct_url: String,
     own_postgres: bool,
@@ -160,7 +46,7 @@ pub struct System {
 }
 
 impl System {
-    async fn start(builder: Builder) -> Self {
+    pub(crate) async fn start(builder: Builder) -> Self {
         let database = format!("recharge_test_{}", Uuid::now_v7().simple());
         let direct_url = match &builder.postgres_url {
             Some(url) => with_database(url, &database),
@@ -337,112 +223,6 @@ impl System {
         let (status, json) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
         assert_eq!(status, StatusCode::OK, "{path}: {json}");
         json
-    }
-
-    /// Makes an order of the package that sorts `nth`. No worker asks WeChat Pay about it, see [`Self::ask_about`]: what a
-    /// callback does is then its own doing.
-    ///
-    /// # Panics
-    /// When it is refused.
-    pub async fn order(&self, user: &str, nth: usize) -> Value {
-        let packages = self.get("/api/payment/packages", user).await;
-        let body = json!({"packageId": packages["items"][nth]["id"], "paymentMethod": "wechat_native"});
-        let answer = self.request(Method::POST, "/api/payment/orders", user, Some(&body)).await;
-        let (status, order) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
-        assert_eq!(status, StatusCode::CREATED, "{order}");
-        sqlx::query("update payment_orders set next_check_at = null where order_no = $1")
-            .bind(order["orderNo"].as_str())
-            .execute(&self.db)
-            .await
-            .expect("the database");
-        order
-    }
-
-    /// Lets the workers ask WeChat Pay about the orders, from 5 s after now, as if they were made now.
-    ///
-    /// # Panics
-    /// When that fails.
-    pub async fn ask_about(&self, order_nos: &[String]) {
-        sqlx::query("update payment_orders set next_check_at = now() + interval '5 seconds' where order_no = any($1)")
-            .bind(order_nos)
-            .execute(&self.db)
-            .await
-            .expect("the database");
-    }
-
-    /// Makes `count` pending orders straight in the database and at the simulator, for tests that need many. Order `n`
-    /// belongs to user `u<n % users>`, costs 100 fen, and gives 100 and 5 points.
-    ///
-    /// # Panics
-    /// When that fails.
-    pub async fn bulk_orders(&self, count: usize, users: usize) -> Vec<String> {
-        let numbers: Vec<String> = (0..count).map(|_| Uuid::now_v7().simple().to_string()).collect();
-        let owners: Vec<String> = (0..count).map(|n| format!("u{}", n % users)).collect();
-        sqlx::query(
-            "insert into payment_orders (order_no, user_id, package_id, package_name, amount, points, bonus_points,
-                 payment_method, code_url, expired_at, next_check_at)
-             select no, owner, (select min(id) from payment_packages), 'bulk', 100, 100, 5, 'wechat_native',
-                 'weixin://bulk', date_trunc('second', now()) + interval '30 minutes', null
-             from unnest($1::text[], $2::text[]) as new (no, owner)",
-        )
-        .bind(&numbers)
-        .bind(&owners)
-        .execute(&self.db)
-        .await
-        .expect("orders are stored");
-        for number in &numbers {
-            let body = json!({"outTradeNo": number, "total": 100, "notifyUrl": self.notify_url()});
-            self.control(Method::POST, "/control/orders", Some(&body)).await;
-        }
-        numbers
-    }
-
-    /// The URL of a path of the simulator's.
-    pub fn control_url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.simulator_address)
-    }
-
-    /// Asks the simulator's control API, for an answer that is a success.
-    ///
-    /// # Panics
-    /// When it is none.
-    pub async fn control(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
-        let request = self.http.request(method, self.control_url(path));
-        let request = match body {
-            Some(body) => request.json(body),
-            None => request,
-        };
-        let answer = request.send().await.expect("the simulator answers");
-        let (status, text) = (answer.status(), answer.text().await.expect("a body"));
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
-    }
-
-    /// Pays an order at the simulator, which then sends its callback.
-    pub async fn pay(&self, order_no: &str) {
-        self.control(Method::POST, &format!("/control/orders/{order_no}/pay"), Some(&json!({}))).await;
-    }
-
-    /// Pays an order at the simulator, which then sends nothing; answers the callback for the test to send.
-    pub async fn pay_silently(&self, order_no: &str) -> Callback {
-        let body = json!({"notify": false});
-        self.control(Method::POST, &format!("/control/orders/{order_no}/pay"), Some(&body)).await;
-        self.sign(&json!({"outTradeNo": order_no})).await
-    }
-
-    /// A callback of the simulator's making, signed but not sent.
-    pub async fn sign(&self, wish: &Value) -> Callback {
-        Callback::of(&self.control(Method::POST, "/control/sign", Some(wish)).await)
-    }
-
-    /// Sends a callback to the service; answers the status and the code in the body.
-    ///
-    /// # Panics
-    /// When there is no answer, or one that WeChat Pay would not understand.
-    pub async fn send(&self, callback: &Callback) -> (StatusCode, String) {
-        let answer = callback.send(&self.http, &self.notify_url()).await.expect("an answer");
-        let (status, json) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
-        (status, json["code"].as_str().expect("a code").to_owned())
     }
 
     /// How many rows of the notify log have each status (and error code, where there is one).

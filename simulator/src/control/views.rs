@@ -134,11 +134,12 @@ pub async fn notifications(app: App, query: Query) -> Answered {
     Ok(Reply::ok(json!({"notifications": all})))
 }
 
-/// Everything that moved money, for balancing the merchant's books against.
+/// Everything that moved money, and what still can, for balancing the merchant's books against.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Books {
     totals: Totals,
+    open: Vec<String>,
     payments: Vec<PaymentLine>,
     refunds: Vec<RefundLine>,
 }
@@ -179,5 +180,11 @@ pub async fn books(app: App) -> Answered<Books> {
         refund: refund.refund,
         status: refund.status,
     });
-    Ok(Reply::ok(Books { totals: world.totals(), payments: payments.collect(), refunds: refunds.collect() }))
+    let open = world.all_orders().filter(|order| order.state == State::NotPaid).map(|order| order.out_trade_no.clone());
+    Ok(Reply::ok(Books {
+        totals: world.totals(),
+        open: open.collect(),
+        payments: payments.collect(),
+        refunds: refunds.collect(),
+    }))
 }

@@ -1,13 +1,26 @@
 //! WeChat Pay's books beside ours: what must agree when everything is settled. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Examples that one complaint shows.
 const EXAMPLES: usize = 5;
 
+// What is lost.
+const ORDERS_GONE: &str = "orders that were acknowledged and are not there";
+const REFUNDS_GONE: &str = "refunds that were acknowledged and are not there";
+const CALLBACKS_GONE: &str = "callbacks acknowledged and not in the log";
+const NO_ORDER: &str = "payments of orders that are not here";
+const NO_CREDIT: &str = "payments without a credit";
+const NO_REFUND: &str = "refunds at WeChat Pay that are not here";
+// What is doubled.
+const CREDITED_AGAIN: &str = "payments credited more than once";
+const TAKEN_AGAIN: &str = "refunds that moved their points more than once";
+
 /// What WeChat Pay knows.
 #[derive(Clone, Debug, Default)]
 pub struct Theirs {
+    /// Orders that can still be paid, by number.
+    pub open: BTreeSet<String>,
     /// Payments, by order.
     pub payments: BTreeMap<String, Payment>,
     /// Refunds, by number.
@@ -90,18 +103,35 @@ pub struct Told<'a> {
     pub orders: &'a [String],
     /// Refunds that were acknowledged.
     pub refunds: &'a [String],
+    /// Orders whose cancel was acknowledged.
+    pub cancelled: &'a [String],
 }
 
-/// Complaints of one kind are one line, with a few examples.
+/// Everything that does not agree, by what it is; nothing when the books balance.
 #[derive(Debug, Default)]
-struct Complaints(BTreeMap<&'static str, Vec<String>>);
+pub struct Complaints(BTreeMap<&'static str, Vec<String>>);
 
 impl Complaints {
     fn add(&mut self, about: &'static str, subject: impl Into<String>) {
         self.0.entry(about).or_default().push(subject.into());
     }
 
-    fn lines(self) -> Vec<String> {
+    /// Payments and refunds that are not here, and what was acknowledged and is not.
+    pub fn lost(&self) -> usize {
+        self.count(&[ORDERS_GONE, REFUNDS_GONE, CALLBACKS_GONE, NO_ORDER, NO_CREDIT, NO_REFUND])
+    }
+
+    /// Payments and refunds that moved points more than once.
+    pub fn doubled(&self) -> usize {
+        self.count(&[CREDITED_AGAIN, TAKEN_AGAIN])
+    }
+
+    fn count(&self, kinds: &[&str]) -> usize {
+        kinds.iter().filter_map(|kind| self.0.get(kind)).map(Vec::len).sum()
+    }
+
+    /// One for each kind, with a few examples.
+    pub fn lines(self) -> Vec<String> {
         let line = |(about, subjects): (&str, Vec<String>)| {
             let more = if subjects.len() > EXAMPLES { ", …" } else { "" };
             let examples: Vec<_> = subjects.iter().take(EXAMPLES).map(String::as_str).collect();
@@ -111,32 +141,42 @@ impl Complaints {
     }
 }
 
-/// Everything that does not agree; empty when the books balance.
-pub fn compare(theirs: &Theirs, ours: &Ours, told: Told<'_>) -> Vec<String> {
+/// Both sides' books, and what callers were told.
+pub fn compare(theirs: &Theirs, ours: &Ours, told: Told<'_>) -> Complaints {
     let mut complaints = Complaints::default();
     payments(theirs, ours, &mut complaints);
     refunds(theirs, ours, told, &mut complaints);
     callbacks(theirs, ours, &mut complaints);
     for order_no in told.orders.iter().filter(|order_no| !ours.orders.contains_key(*order_no)) {
-        complaints.add("orders that were acknowledged and are not there", order_no);
+        complaints.add(ORDERS_GONE, order_no);
     }
     for refund_no in told.refunds.iter().filter(|refund_no| !ours.refunds.contains_key(*refund_no)) {
-        complaints.add("refunds that were acknowledged and are not there", refund_no);
+        complaints.add(REFUNDS_GONE, refund_no);
     }
-    complaints.lines()
+    let is_ended = |order: &Order| matches!(order.status.as_str(), "cancelled" | "expired");
+    for (order_no, order) in ours.orders.iter().filter(|(_, order)| is_ended(order)) {
+        if theirs.open.contains(order_no) {
+            complaints.add("orders ended here that can still be paid", format!("{order_no} {}", order.status));
+        }
+    }
+    let status = |order_no: &String| ours.orders.get(order_no).map_or("nowhere", |order| order.status.as_str());
+    for order_no in told.cancelled.iter().filter(|order_no| status(order_no) != "cancelled") {
+        complaints.add("orders whose cancel was acknowledged", format!("{order_no} is {}", status(order_no)));
+    }
+    complaints
 }
 
 fn payments(theirs: &Theirs, ours: &Ours, complaints: &mut Complaints) {
     for (order_no, payment) in &theirs.payments {
         let Some(order) = ours.orders.get(order_no) else {
-            complaints.add("payments of orders that are not here", order_no);
+            complaints.add(NO_ORDER, order_no);
             continue;
         };
         match ours.credits.get(order_no) {
-            None => complaints.add("payments without a credit", format!("{order_no} {}", order.status)),
+            None => complaints.add(NO_CREDIT, format!("{order_no} {}", order.status)),
             Some((1, points)) if *points == order.points => {}
             Some((1, points)) => complaints.add("credits of other points", format!("{order_no} {points}")),
-            Some((count, _)) => complaints.add("payments credited more than once", format!("{order_no} {count} times")),
+            Some((count, _)) => complaints.add(CREDITED_AGAIN, format!("{order_no} {count} times")),
         }
         if order.payment.as_ref().is_some_and(|ours| ours != payment) {
             complaints.add("orders with another payment than WeChat Pay's", order_no);
@@ -159,7 +199,7 @@ fn refunds(theirs: &Theirs, ours: &Ours, told: Told<'_>, complaints: &mut Compla
             if refund.status == "CLOSED" && !told.refunds.contains(refund_no) {
                 continue;
             }
-            complaints.add("refunds at WeChat Pay that are not here", format!("{refund_no} {}", refund.status));
+            complaints.add(NO_REFUND, format!("{refund_no} {}", refund.status));
             continue;
         };
         let fits =
@@ -175,8 +215,11 @@ fn refunds(theirs: &Theirs, ours: &Ours, told: Told<'_>, complaints: &mut Compla
     for (refund_no, refund) in &ours.refunds {
         let money_went = refund.status == "success";
         let moved = ours.debits.get(refund_no).copied().unwrap_or(0);
-        if moved != if money_went { -refund.points } else { 0 } {
-            complaints.add("refunds whose points do not fit", format!("{refund_no} {} {moved}", refund.status));
+        let fitting = if money_went { -refund.points } else { 0 };
+        if moved != fitting {
+            let is_more = moved < -refund.points || moved > 0;
+            let about = if is_more { TAKEN_AGAIN } else { "refunds whose points do not fit" };
+            complaints.add(about, format!("{refund_no} {} {moved}", refund.status));
         }
         let is_there = theirs.refunds.contains_key(refund_no);
         if !is_there && refund.status != "failed" {
@@ -197,7 +240,7 @@ fn callbacks(theirs: &Theirs, ours: &Ours, complaints: &mut Complaints) {
     for (id, times) in &theirs.acknowledged {
         let stored = ours.stored.get(id).copied().unwrap_or(0);
         if stored < *times {
-            complaints.add("callbacks acknowledged and not in the log", format!("{id} {stored} of {times}"));
+            complaints.add(CALLBACKS_GONE, format!("{id} {stored} of {times}"));
         }
     }
     let stored: usize = ours.stored.values().sum();
@@ -237,6 +280,7 @@ mod tests {
     fn balanced() -> (Theirs, Ours) {
         let their_refund = TheirRefund { order_no: "O1".into(), amount: 10, status: "SUCCESS".into() };
         let theirs = Theirs {
+            open: ["O2".into()].into(),
             payments: [("O1".into(), payment())].into(),
             refunds: [("R1".into(), their_refund)].into(),
             acknowledged: [("N1".into(), 2)].into(),
@@ -260,7 +304,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Theirs, &mut Ours), expected: &[&str]) {
         let (mut theirs, mut ours) = balanced();
         change(&mut theirs, &mut ours);
-        assert_eq!(compare(&theirs, &ours, Told::default()), expected);
+        assert_eq!(compare(&theirs, &ours, Told::default()).lines(), expected);
     }
 
     #[test]
@@ -311,9 +355,37 @@ mod tests {
             ],
         );
         let (theirs, ours) = balanced();
-        let told = Told { orders: &["O2".into()], refunds: &[] };
-        let complaints = compare(&theirs, &ours, told);
+        let told = Told { orders: &["O2".into()], ..Told::default() };
+        let complaints = compare(&theirs, &ours, told).lines();
         assert_eq!(complaints, ["orders that were acknowledged and are not there: 1 (O2)"]);
+    }
+
+    #[test]
+    fn what_has_ended_here_cannot_be_paid_there_and_stays_ended() {
+        let ended = |status: &str| Order { status: status.into(), payment: None, points: 105 };
+        check(|_, ours| _ = ours.orders.insert("O2".into(), ended("pending")), &[]);
+        let expired = |_: &mut Theirs, ours: &mut Ours| _ = ours.orders.insert("O2".into(), ended("expired"));
+        check(expired, &["orders ended here that can still be paid: 1 (O2 expired)"]);
+        let (theirs, ours) = balanced();
+        let told = Told { cancelled: &["O1".into()], ..Told::default() };
+        let complaints = compare(&theirs, &ours, told).lines();
+        assert_eq!(complaints, ["orders whose cancel was acknowledged: 1 (O1 is partially_refunded)"]);
+    }
+
+    #[test]
+    fn what_is_lost_and_what_is_doubled_is_counted() {
+        let (theirs, mut ours) = balanced();
+        let count = |ours: &Ours| {
+            let complaints = compare(&theirs, ours, Told { orders: &["O3".into()], ..Told::default() });
+            (complaints.lost(), complaints.doubled())
+        };
+        assert_eq!(count(&ours), (1, 0), "an order that was acknowledged");
+        ours.credits.clear();
+        assert_eq!(count(&ours), (2, 0), "and a credit");
+        ours.credits.insert("O1".into(), (3, 315));
+        assert_eq!(count(&ours), (1, 1));
+        ours.debits.insert("R1".into(), -20);
+        assert_eq!(count(&ours), (1, 2), "what a refund took");
     }
 
     #[test]

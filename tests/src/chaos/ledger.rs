@@ -76,7 +76,7 @@ async fn unsettled(system: &System) -> Unsettled {
 /// What WeChat Pay knows, and what it did to its callbacks.
 pub async fn theirs(system: &System) -> (Theirs, Callbacks) {
     let books = system.control(Method::GET, "/control/books", None).await;
-    let mut theirs = Theirs::default();
+    let mut theirs = Theirs { open: list(&books["open"]).map(text).collect(), ..Theirs::default() };
     for payment in list(&books["payments"]) {
         let known =
             Payment { transaction_id: text(&payment["transactionId"]), amount: payment["total"].as_i64().unwrap_or(0) };

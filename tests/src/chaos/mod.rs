@@ -12,9 +12,10 @@ mod ledger;
 mod page;
 mod plan;
 mod report;
+mod time_line;
 mod world;
 
-pub use report::{Report, SETTLE_GOAL};
+pub use report::{Report, SETTLE_GOAL, Subject};
 
 use crate::{System, binary};
 use books::Told;
@@ -42,6 +43,13 @@ pub struct Settings {
     pub pace: f64,
 }
 
+impl Settings {
+    /// The run that every `make test` makes: 30 kills, and so many purchases that 2,000 are paid on a busy machine too.
+    pub const fn short(seed: u64) -> Self {
+        Self { seed, length: Duration::from_secs(150), pace: 19.0 }
+    }
+}
+
 /// Runs a plan to its end, and leaves `target/chaos/<seed>.json` and `.html` behind.
 ///
 /// # Errors
@@ -51,6 +59,7 @@ pub struct Settings {
 /// When the installation does not even start.
 pub async fn run(settings: &Settings) -> Result<Report, &'static str> {
     let plan = Plan::new(settings.seed, settings.length, settings.pace);
+    let subject = Subject::find();
     let folder = results();
     let logs = folder.join(settings.seed.to_string());
     let _ = fs::remove_dir_all(&logs);
@@ -83,7 +92,7 @@ pub async fn run(settings: &Settings) -> Result<Report, &'static str> {
             None
         }
     };
-    let report = Report { struck, settle, ..conclude(&mut world, settings, &plan, tally, started_ms).await };
+    let report = Report { subject, struck, settle, ..conclude(&mut world, settings, &plan, tally, started_ms).await };
     world.keep_logs();
     let stem = folder.join(settings.seed.to_string());
     fs::write(stem.with_extension("json"), format!("{:#}\n", report.json(&plan))).expect("a file");
@@ -114,7 +123,10 @@ async fn conclude(world: &mut World, settings: &Settings, plan: &Plan, tally: Ta
     findings.append(&mut world.findings);
     let (theirs, callbacks) = ledger::theirs(&world.system).await;
     let ours = ledger::ours(&world.system.db).await.expect("the database is up");
-    findings.extend(books::compare(&theirs, &ours, Told { orders: &tally.orders, refunds: &tally.refunds }));
+    let told = Told { orders: &tally.orders, refunds: &tally.refunds, cancelled: &tally.cancelled };
+    let complaints = books::compare(&theirs, &ours, told);
+    let (lost, doubled) = (complaints.lost(), complaints.doubled());
+    findings.extend(complaints.lines());
     let audit = world.system.ops(&["audit"]);
     if audit.code != Some(0) {
         findings.push(format!("ops audit: {}{}", audit.out, audit.err));
@@ -127,16 +139,9 @@ async fn conclude(world: &mut World, settings: &Settings, plan: &Plan, tally: Ta
     let mut latencies_ms: Vec<i64> =
         tally.paid.iter().filter_map(|(order_no, paid_at)| Some(credited_at.get(order_no)? - paid_at)).collect();
     latencies_ms.sort_unstable();
-    let mut credits_per_second = Vec::new();
-    for at in credited_at.values() {
-        let second = usize::try_from((at - started_ms).max(0) / 1_000).expect("hours");
-        if credits_per_second.len() <= second {
-            credits_per_second.resize(second + 1, 0);
-        }
-        credits_per_second[second] += 1;
-    }
     let succeeded = theirs.refunds.values().filter(|refund| refund.status == "SUCCESS").count();
     Report {
+        subject: Subject::default(),
         seed: settings.seed,
         length: settings.length,
         pace: settings.pace,
@@ -148,8 +153,24 @@ async fn conclude(world: &mut World, settings: &Settings, plan: &Plan, tally: Ta
         callbacks,
         settle: None,
         latencies_ms,
-        credits_per_second,
+        payments_per_second: per_second(tally.paid.values(), started_ms),
+        credits_per_second: per_second(credited_at.values(), started_ms),
         given_up: tally.given_up,
+        lost,
+        doubled,
         findings,
     }
+}
+
+/// How many of these moments lie in each second from the start.
+fn per_second<'a>(moments_ms: impl Iterator<Item = &'a i64>, started_ms: i64) -> Vec<usize> {
+    let mut seconds = Vec::new();
+    for at in moments_ms {
+        let second = usize::try_from((at - started_ms).max(0) / 1_000).expect("hours");
+        if seconds.len() <= second {
+            seconds.resize(second + 1, 0);
+        }
+        seconds[second] += 1;
+    }
+    seconds
 }

@@ -131,6 +131,10 @@ pub enum Kind {
 }
 
 impl Target {
+    /// All names.
+    pub const NAMES: [&str; 7] =
+        ["api", "worker", "PostgreSQL", "RabbitMQ", "path to PostgreSQL", "path to RabbitMQ", "path of the callbacks"];
+
     /// Its name, whichever of its kind it is.
     pub const fn name(self) -> &'static str {
         match self {
@@ -165,6 +169,10 @@ impl Target {
 }
 
 impl Kind {
+    /// All there are; the skew stands for any.
+    pub const ALL: [Self; 7] =
+        [Self::Kill, Self::Stop, Self::Cut, Self::Stall, Self::Freeze, Self::Skew(0), Self::Upgrade];
+
     /// Its name, whatever it is done to.
     pub const fn name(self) -> &'static str {
         match self {
@@ -356,20 +364,21 @@ fn refunds(dice: &mut Dice) -> Vec<Refund> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chaos::Settings;
     use std::collections::BTreeSet;
-
-    const SHORT: Duration = Duration::from_secs(150);
 
     #[test]
     fn a_seed_repeats_its_plan_and_another_has_another() {
-        assert_eq!(Plan::new(1, SHORT, 10.0), Plan::new(1, SHORT, 10.0));
-        assert_ne!(Plan::new(1, SHORT, 10.0), Plan::new(2, SHORT, 10.0));
+        let plan = |seed| Plan::new(seed, Duration::from_secs(150), 10.0);
+        assert_eq!(plan(1), plan(1));
+        assert_ne!(plan(1), plan(2));
     }
 
     #[test]
     fn a_short_run_has_thirty_kills_and_something_of_everything() {
         for seed in 0..200 {
-            let plan = Plan::new(seed, SHORT, 16.0);
+            let Settings { length, pace, .. } = Settings::short(seed);
+            let plan = Plan::new(seed, length, pace);
             assert!(plan.kills() >= 30, "seed {seed}: {} kills", plan.kills());
             let killed: BTreeSet<_> =
                 plan.strikes.iter().filter(|one| one.kind == Kind::Kill).map(|one| one.target.name()).collect();
@@ -377,7 +386,8 @@ mod tests {
             let kinds: BTreeSet<_> = plan.strikes.iter().map(|one| one.kind.name()).collect();
             assert_eq!(kinds.len(), 7, "seed {seed}: {kinds:?}");
             let paid = plan.purchases.iter().filter(|one| matches!(one.fate, Fate::Paid(_))).count();
-            assert!((1_900..=2_200).contains(&paid), "seed {seed}: {paid} of {}", plan.purchases.len());
+            // A sixth more than there must be: some callers give up, and the last ones come too late.
+            assert!((2_350..=2_550).contains(&paid), "seed {seed}: {paid} of {}", plan.purchases.len());
         }
     }
 

@@ -3,17 +3,53 @@
 use super::{
     faults::Struck,
     ledger::Callbacks,
-    plan::{Kind, Plan},
+    plan::{Kind, Plan, Target},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, process::Command, time::Duration};
 
 /// The goal for [`Report::settle`].
 pub const SETTLE_GOAL: Duration = Duration::from_mins(1);
+/// Bounds of the classes that latencies are sorted into, in milliseconds.
+const CLASSES_MS: [i64; 10] = [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
+/// Columns of a table's names, and of a line of it.
+const NAME_WIDTH: usize = 20;
+
+/// What was tested, and on what.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// The commit, with `-dirty` behind it when there was more; empty where nobody knows.
+    pub commit: String,
+    /// Of the machine.
+    pub cores: usize,
+}
+
+impl Subject {
+    /// What lies here now.
+    pub fn find() -> Self {
+        let describe = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+        let described = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(describe).output();
+        let commit = described.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        Self {
+            commit: String::from_utf8_lossy(&commit.unwrap_or_default()).trim().to_owned(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let commit = if self.commit.is_empty() { "unknown" } else { &self.commit };
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        write!(f, "commit {commit}, {build} build, {} cores", self.cores)
+    }
+}
 
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// What was tested, and on what.
+    pub subject: Subject,
     /// What it was made from.
     pub seed: u64,
     /// How long things broke.
@@ -36,23 +72,25 @@ pub struct Report {
     pub settle: Option<Duration>,
     /// From the payments to their credits, in milliseconds, sorted.
     pub latencies_ms: Vec<i64>,
-    /// Credits in each second from the start.
+    /// Payments at WeChat Pay in each second from the start.
+    pub payments_per_second: Vec<usize>,
+    /// Credits here in each second from the start.
     pub credits_per_second: Vec<usize>,
     /// Requests that somebody gave up repeating.
     pub given_up: BTreeMap<&'static str, usize>,
+    /// What is not here and should be.
+    pub lost: usize,
+    /// What moved points more than once.
+    pub doubled: usize,
     /// What is off; nothing, when all is well.
     pub findings: Vec<String>,
 }
 
 impl Report {
-    /// How many faults there were of each kind, kills first.
-    fn faults(&self) -> Vec<(bool, String, usize)> {
-        let mut counts: BTreeMap<(bool, String), usize> = BTreeMap::new();
-        for Struck { strike, .. } in &self.struck {
-            let is_kill = strike.kind == Kind::Kill;
-            *counts.entry((!is_kill, format!("{} {}", strike.kind.name(), strike.target.name()))).or_default() += 1;
-        }
-        counts.into_iter().map(|((is_other, name), count)| (!is_other, name, count)).collect()
+    /// How often this was done to that, by their names.
+    pub fn faults(&self, kind: &str, target: &str) -> usize {
+        let is_it = |one: &&Struck| one.strike.kind.name() == kind && one.strike.target.name() == target;
+        self.struck.iter().filter(is_it).count()
     }
 
     /// How many kills there were.
@@ -60,80 +98,136 @@ impl Report {
         self.struck.iter().filter(|struck| struck.strike.kind == Kind::Kill).count()
     }
 
-    /// So many of a hundred payments were credited within this, in milliseconds.
-    pub fn percentile_ms(&self, percent: usize) -> i64 {
+    /// So many of a thousand payments were credited within this, in milliseconds.
+    pub fn within_ms(&self, per_mille: usize) -> i64 {
         let last = self.latencies_ms.len().saturating_sub(1);
-        self.latencies_ms.get(last * percent / 100).copied().unwrap_or(0)
+        self.latencies_ms.get(last * per_mille / 1_000).copied().unwrap_or(0)
+    }
+
+    /// How many payments were credited up to each bound, and beyond the one before; at the end those beyond all.
+    pub fn latency_classes(&self) -> Vec<(Option<i64>, usize)> {
+        let bounds = CLASSES_MS.into_iter().map(Some).chain([None]);
+        let up_to = |bound: Option<i64>| {
+            bound.map_or(self.latencies_ms.len(), |bound| self.latencies_ms.partition_point(|ms| *ms <= bound))
+        };
+        let classes = bounds.scan(0, |before, bound| {
+            let count = up_to(bound) - *before;
+            *before += count;
+            Some((bound, count))
+        });
+        classes.collect()
+    }
+
+    /// One line: what this was.
+    pub fn heading(&self) -> String {
+        let Self { seed, length, pace, .. } = self;
+        format!("seed {seed}, {} s, {pace} purchases a second", grouped(length.as_secs()))
+    }
+
+    /// How long it took to settle, beside the goal.
+    pub fn settling(&self) -> String {
+        let goal = SETTLE_GOAL.as_secs();
+        self.settle.map_or_else(
+            || format!("never (goal: {goal} s)"),
+            |settle| format!("{:.1} s after the last fault (goal: {goal} s)", settle.as_secs_f64()),
+        )
     }
 
     /// For programs.
     pub fn json(&self, plan: &Plan) -> Value {
-        let faults: BTreeMap<String, usize> = self.faults().into_iter().map(|(_, name, count)| (name, count)).collect();
-        let strikes: Vec<Value> = self
-            .struck
-            .iter()
-            .map(|struck| {
-                json!({"what": struck.strike.to_string(), "from": struck.began.as_secs_f64(),
-                    "to": struck.ended.as_secs_f64()})
-            })
+        let pairs = Kind::ALL.iter().flat_map(|kind| Target::NAMES.map(|target| (kind.name(), target)));
+        let faults: BTreeMap<String, usize> = pairs
+            .map(|(kind, target)| (format!("{kind} {target}"), self.faults(kind, target)))
+            .filter(|(_, count)| *count > 0)
             .collect();
+        let strike = |struck: &Struck| {
+            let (from, to) = (struck.began.as_secs_f64(), struck.ended.as_secs_f64());
+            json!({"what": struck.strike.to_string(), "from": from, "to": to})
+        };
+        let class = |(bound, count): (Option<i64>, usize)| json!({"upToMs": bound, "payments": count});
         let Callbacks { delivered, lost, refused, doubled, lies } = self.callbacks;
         json!({
-            "seed": self.seed, "seconds": self.length.as_secs_f64(), "pace": self.pace, "ok": self.findings.is_empty(),
+            "seed": self.seed, "seconds": self.length.as_secs_f64(), "pace": self.pace, "commit": self.subject.commit,
+            "cores": self.subject.cores, "ok": self.findings.is_empty(), "lost": self.lost, "doubled": self.doubled,
             "findings": self.findings, "purchases": self.purchases, "orders": self.orders, "payments": self.payments,
             "refunds": {"success": self.refunds.0, "other": self.refunds.1}, "kills": self.kills(), "faults": faults,
             "callbacks": {"delivered": delivered, "lost": lost, "refused": refused, "doubled": doubled, "lies": lies},
             "settleSeconds": self.settle.map(|settle| settle.as_secs_f64()),
-            "creditMs": {"p50": self.percentile_ms(50), "p99": self.percentile_ms(99), "max": self.percentile_ms(100)},
-            "creditsPerSecond": self.credits_per_second, "givenUp": self.given_up, "strikes": strikes,
+            "creditMs": {"p50": self.within_ms(500), "p90": self.within_ms(900), "p99": self.within_ms(990),
+                "p999": self.within_ms(999), "max": self.within_ms(1_000),
+                "classes": self.latency_classes().into_iter().map(class).collect::<Vec<_>>()},
+            "paymentsPerSecond": self.payments_per_second, "creditsPerSecond": self.credits_per_second,
+            "givenUp": self.given_up, "strikes": self.struck.iter().map(strike).collect::<Vec<_>>(),
             "planned": {"strikes": plan.strikes.len(), "kills": plan.kills()},
         })
     }
 
-    fn rows(&self) -> Vec<(String, String)> {
-        let seconds = |ms: i64| format!("{}.{:03} s", ms / 1_000, ms % 1_000);
-        let mut rows = vec![
-            ("seed".to_owned(), self.seed.to_string()),
-            ("length".into(), format!("{} s, {} purchases a second", self.length.as_secs(), self.pace)),
-            ("purchases planned".into(), self.purchases.to_string()),
-            ("orders".into(), self.orders.to_string()),
-            ("payments".into(), self.payments.to_string()),
-            ("refunds".into(), format!("{} success, {} closed", self.refunds.0, self.refunds.1)),
-            ("kills".into(), self.kills().to_string()),
-        ];
-        for (is_kill, name, count) in self.faults() {
-            rows.push((if is_kill { format!("  {name}") } else { name }, count.to_string()));
-        }
+    /// What money did, and what became of the callbacks.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let count = |number: usize| grouped(number.try_into().expect("a count"));
         let Callbacks { delivered, lost, refused, doubled, lies } = self.callbacks;
-        rows.extend([
-            ("callbacks delivered".into(), delivered.to_string()),
-            ("callbacks lost".into(), lost.to_string()),
-            ("callbacks refused".into(), refused.to_string()),
-            ("callbacks doubled".into(), doubled.to_string()),
-            ("callbacks that were lies".into(), lies.to_string()),
-            ("payment to credit, p50".into(), seconds(self.percentile_ms(50))),
-            ("payment to credit, p99".into(), seconds(self.percentile_ms(99))),
-            ("payment to credit, longest".into(), seconds(self.percentile_ms(100))),
-        ]);
-        rows.extend(self.given_up.iter().map(|(what, count)| (format!("given up: {what}"), count.to_string())));
-        let settle = self.settle.map_or("never".into(), |settle| {
-            let verdict = if settle <= SETTLE_GOAL { "within" } else { "beyond" };
-            format!("{:.1} s, {verdict} the goal of {} s", settle.as_secs_f64(), SETTLE_GOAL.as_secs())
-        });
-        rows.push(("time to settle".into(), settle));
+        let callbacks = [(delivered, "answered 200"), (lost, "lost"), (refused, "refused"), (doubled, "doubled")];
+        let callbacks = callbacks.map(|(number, what)| format!("{} {what}", count(number))).join(", ");
+        let at = [("half", 500), ("99 %", 990), ("99.9 %", 999), ("all", 1_000)];
+        let credit = at.map(|(part, per_mille)| format!("{part} within {}", seconds(self.within_ms(per_mille))));
+        let mut rows = vec![
+            ("purchases", format!("{} planned, {} orders", count(self.purchases), count(self.orders))),
+            ("payments", count(self.payments)),
+            ("refunds", format!("{} success, {} closed", count(self.refunds.0), count(self.refunds.1))),
+            ("callbacks", format!("{callbacks}; {} of all were lies", count(lies))),
+            ("payment to credit", credit.join(", ")),
+        ];
+        if !self.given_up.is_empty() {
+            let given_up = self.given_up.iter().map(|(what, number)| format!("{} {what}", count(*number)));
+            rows.push(("given up by callers", given_up.collect::<Vec<_>>().join(", ")));
+        }
         rows
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: &str| writeln!(f, "{name:<NAME_WIDTH$} {value}");
+        row("chaos", &self.heading())?;
+        row("of", &self.subject.to_string())?;
         for (name, value) in self.rows() {
-            writeln!(f, "{name:<32} {value:>12}")?;
+            row(name, &value)?;
         }
+        for kind in Kind::ALL.map(Kind::name) {
+            let counts = Target::NAMES.map(|target| (self.faults(kind, target), target));
+            let sum: usize = counts.iter().map(|(count, _)| count).sum();
+            let each: Vec<_> = counts
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, target)| format!("{count} {target}"))
+                .collect();
+            row(kind, &format!("{sum:>4}: {}", each.join(", ")))?;
+        }
+        row("lost", &self.lost.to_string())?;
+        row("doubled", &self.doubled.to_string())?;
+        row("time to settle", &self.settling())?;
         if self.findings.is_empty() {
             return writeln!(f, "The books balance: every payment is credited once, every refund is taken once.");
         }
         writeln!(f, "WHAT IS OFF:")?;
         self.findings.iter().try_for_each(|finding| writeln!(f, "- {finding}"))
     }
+}
+
+/// With a comma between thousands.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// As short as its size allows.
+pub fn seconds(ms: i64) -> String {
+    if ms < 10_000 { format!("{}.{:02} s", ms / 1_000, ms % 1_000 / 10) } else { format!("{} s", ms / 1_000) }
 }
