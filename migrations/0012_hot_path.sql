@@ -33,3 +33,47 @@ alter table point_entries
 -- about that order, so the smallest and the greatest of each few pages find them, and a payment writes one index less.
 drop index payment_orders_paid;
 create index payment_orders_paid on payment_orders using brin (paid_at) with (pages_per_range = 16, autosummarize = on);
+
+-- A callback with its headers is about 2 KB, which is where PostgreSQL begins to compress and to move out of line: for
+-- ciphertext in base64 that is three times the work for a tenth of the room. It stays as it came, in one piece.
+do $$
+declare
+    part regclass;
+begin
+    for part in select inhrelid from pg_inherits where inhparent = 'payment_notify_bodies'::regclass loop
+        execute format('alter table %s set (toast_tuple_target = 8160)', part);
+    end loop;
+end $$;
+
+-- As in migration 0010, and with that.
+create or replace function payment_notify_make_partitions(months_ahead integer) returns void
+language plpgsql set lock_timeout = '500ms' as $$
+declare
+    parent text;
+    part text;
+    month timestamptz;
+    low uuid;
+    high uuid;
+begin
+    perform pg_advisory_xact_lock(hashtext('payment_notify_make_partitions'));
+    for i in 0..months_ahead loop
+        month := (date_trunc('month', now() at time zone 'UTC') + make_interval(months => i)) at time zone 'UTC';
+        low := uuid_v7_floor(month);
+        high := uuid_v7_floor((month at time zone 'UTC' + interval '1 month') at time zone 'UTC');
+        foreach parent in array array['payment_notify_logs', 'payment_notify_bodies', 'payment_notify_attempts'] loop
+            part := parent || '_' || to_char(month at time zone 'UTC', 'YYYY_MM');
+            continue when to_regclass(part) is not null;
+            execute format('create table %I (like %I including defaults including constraints)', part, parent);
+            if parent = 'payment_notify_logs' then
+                execute format('alter table %I set (fillfactor = 70)', part);
+            elsif parent = 'payment_notify_bodies' then
+                execute format('alter table %I set (toast_tuple_target = 8160)', part);
+            end if;
+            lock table only payment_notify_logs, only payment_notify_bodies, only payment_notify_attempts
+                in access exclusive mode;
+            execute format('with moved as (delete from %I where id >= %L and id < %L returning *) '
+                'insert into %I select * from moved', parent || '_default', low, high, part);
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, low, high);
+        end loop;
+    end loop;
+end $$;
