@@ -1,7 +1,7 @@
 # Everything a developer does here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test chaos mutations fuzz-api check lint fmt docs sqlx deny clean-dev
+.PHONY: help run stop test chaos mutations microbench fuzz-api check lint fmt docs sqlx deny clean-dev
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -23,6 +23,9 @@ mutations: ## Put faults into the code on purpose, and see that the tests catch 
 chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
 	cargo build --workspace
 	@$(or $(CARGO_TARGET_DIR),target)/debug/chaos
+
+microbench: ## What a callback costs in pure computing, in µs (ARGS=decide: this one)
+	cargo bench -p shared --bench callback -- $(ARGS)
 
 fuzz-api: ## Send everything that the API describes, and more, at a service of its own (schemathesis)
 	@scripts/fuzz-api
