@@ -1,11 +1,11 @@
 # Everything a developer does here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test chaos mutations microbench fuzz-api check lint fmt docs sqlx deny clean-dev
+.PHONY: help run stop test bench bench-quick bench-growth microbench chaos mutations fuzz-api check lint fmt docs sqlx deny clean-dev
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 run: ## Start everything: servers, schema, simulator, api, worker (Ctrl-C stops it all)
 	@scripts/run
@@ -20,12 +20,21 @@ test: ## Run all tests, with the servers they need (ARGS='name -- --nocapture' g
 mutations: ## Put faults into the code on purpose, and see that the tests catch each (ARGS='cancel-without-close': this one)
 	@tests/mutations/run $(ARGS)
 
-chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
-	cargo build --workspace
-	@$(or $(CARGO_TARGET_DIR),target)/debug/chaos
+bench: ## Measure against this machine's own ceilings, about 8 minutes (ARGS='--only intake': that part)
+	@scripts/bench run $(ARGS)
+
+bench-quick: ## The same in under two minutes, once built
+	@scripts/bench run --quick $(ARGS)
+
+bench-growth: ## The same figures with millions of rows, several workers, one account, a large backlog: half an hour
+	@scripts/bench growth $(ARGS)
 
 microbench: ## What a callback costs in pure computing, in µs (ARGS=decide: this one)
 	cargo bench -p shared --bench callback -- $(ARGS)
+
+chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
+	cargo build --workspace
+	@$(or $(CARGO_TARGET_DIR),target)/debug/chaos
 
 fuzz-api: ## Send everything that the API describes, and more, at a service of its own (schemathesis)
 	@scripts/fuzz-api

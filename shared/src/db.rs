@@ -36,6 +36,19 @@ pub enum SchemaError {
 
 /// A pool of at most `connections` that connects when it is first used. `name` is what `pg_stat_activity` shows.
 pub fn pool(config: &DatabaseConfig, name: &str, connections: u32) -> PgPool {
+    with_options(config, name, connections, &[])
+}
+
+/// The same for who works on sets of rows by their keys, thousands of times a second: every plan is made once, and goes by
+/// index. PostgreSQL would choose by statistics which are minutes old, for tables that grow by a million rows in that time:
+/// it reads a whole table because it was small, or an index's dead entries because few rows were to be done.
+pub fn pool_for_sets(config: &DatabaseConfig, name: &str, connections: u32) -> PgPool {
+    let by_index = ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"];
+    let options = by_index.into_iter().map(|option| (option, "off")).chain([("plan_cache_mode", "force_generic_plan")]);
+    with_options(config, name, connections, &options.collect::<Vec<_>>())
+}
+
+fn with_options(config: &DatabaseConfig, name: &str, connections: u32, more: &[(&str, &str)]) -> PgPool {
     let options = config.options.clone().application_name(name).options([
         // A worker that was stopped in the middle of a transaction must not hold its locks for ever.
         ("idle_in_transaction_session_timeout", "20s"),
@@ -45,6 +58,7 @@ pub fn pool(config: &DatabaseConfig, name: &str, connections: u32) -> PgPool {
         // No statement here runs long enough for compiling it to pay: it took two thirds of the statistics' time.
         ("jit", "off"),
     ]);
+    let options = options.options(more.iter().copied());
     PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
 }
 

@@ -56,9 +56,7 @@ impl Handled {
     /// How the points of the set moved: user, order, and by how much.
     pub fn movements(&self) -> Vec<(UserId, OrderNo, i64)> {
         let paid = self.payments.iter().filter_map(|decision| match decision {
-            payments::Decision::Settle(s) => {
-                Some((s.user_id.clone(), s.order_no.clone(), s.points.get() + s.bonus_points.get()))
-            }
+            payments::Decision::Settle(s) => Some((s.user_id.clone(), s.order_no.clone(), s.credit())),
             payments::Decision::Duplicate | payments::Decision::Refuse(_) => None,
         });
         let refunded = self.refunds.iter().filter_map(|decision| {

@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
 async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, metrics) = (process::stop_signal()?, Metrics::install()?);
     let config::ProcessConfig { database, broker, shutdown_grace, .. } = config.process;
-    let db = db::pool(&database, "recharge worker", database.max_connections);
+    let db = db::pool_for_sets(&database, "recharge worker", database.max_connections);
     tokio::select! {
         schema = db::wait_for_schema(&db) => schema?,
         () = stop.cancelled() => return Ok(()),

@@ -64,6 +64,13 @@ pub struct Settlement {
     pub from: PaymentStatus,
 }
 
+impl Settlement {
+    /// By how much the balance grows.
+    pub const fn credit(&self) -> i64 {
+        self.points.get() + self.bonus_points.get()
+    }
+}
+
 /// What a payment means for the order it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -86,7 +86,7 @@ pub async fn run(settings: &Settings) -> Result<Report, &'static str> {
         tally.findings.push(format!("not everything runs {WHOLE_DEADLINE:?} after the last fault"));
     }
     let settle = match ledger::settled(&mut world, end + SETTLE_DEADLINE).await {
-        Ok(()) => Some(end.elapsed()),
+        Ok(at) => Some(at - end),
         Err(left) => {
             tally.findings.push(format!("not settled {SETTLE_DEADLINE:?} after the last fault: {left:?}"));
             None

@@ -1,0 +1,132 @@
+//! Years of business, put in within minutes: paid orders with their credits, and the log rows of their callbacks.
+//!
+//! Triggers and foreign keys sleep meanwhile (`session_replication_role`), and what they would have kept is put in by hand:
+//! accounts and figures. Indexes that would be built at random are built afterwards. The callbacks' bodies are short: that
+//! table is only ever added to and read by its key, so their size changes nothing.
+
+use crate::{callback::AMOUNT_FEN, installation::Installation, orders::POINTS};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::{ops::Range, time::Instant};
+
+/// Accounts of the preloaded orders.
+const USERS: i64 = 100_000;
+
+/// A step: what it is called, and its statement. `$1` and `$2` are the first row and the one after the last, `$3` is all that
+/// there will ever be, over which time is spread from the month's begin to now; `$4` the users, `$5` the amount, `$6` and
+/// `$7` points and bonus.
+const STEPS: [(&str, &str); 6] = [
+    (
+        "orders",
+        "insert into payment_orders (order_no, user_id, package_id, package_name, amount, points, bonus_points,
+             payment_method, payment_status, code_url, transaction_id, paid_at, expired_at, created_at, updated_at,
+             next_check_at)
+         select 'old' || lpad(n::text, 12, '0'), 'old' || n % $4, p.id, 'old', $5, $6, $7, 'wechat_native', 'paid',
+             'weixin://wxpay/bizpayurl?pr=' || lpad(to_hex(n), 9, '0'), '4100000000' || lpad(n::text, 18, '0'),
+             at + interval '30 seconds', date_trunc('second', at) + interval '30 minutes', at,
+             at + interval '30 seconds', null
+         from (
+             select n, date_trunc('month', now()) + (now() - interval '1 hour' - date_trunc('month', now())) * (n::float8 / $3) as at
+             from generate_series($1::bigint, $2::bigint - 1) as n
+         ) as rows, (select min(id) as id from payment_packages) as p",
+    ),
+    (
+        "accounts",
+        "insert into point_accounts as a (user_id, balance)
+         select 'old' || n % $4, count(*) * ($6 + $7) from generate_series($1::bigint, $2::bigint - 1) as n
+         where $5 > 0 and $3 > 0
+         group by 1
+         on conflict (user_id) do update set balance = a.balance + excluded.balance",
+    ),
+    (
+        "ledger",
+        "insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no)
+         select 'old' || n % $4, 'recharge', $6 + $7, $7, (n / $4 + 1) * ($6 + $7), 'old' || lpad(n::text, 12, '0')
+         from generate_series($1::bigint, $2::bigint - 1) as n
+         where $5 > 0 and $3 > 0
+         order by 'old' || n % $4 collate \"C\", n",
+    ),
+    (
+        "log",
+        "insert into payment_notify_logs (id, notify_type, process_status, order_no, client_ip, created_at, processed_at)
+         select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(n % 4096), 3, '0')
+                 || '8' || lpad(to_hex(n), 15, '0'))::uuid,
+             'payment', 'processed', 'old' || lpad(n::text, 12, '0'), '203.0.113.7', at, at + interval '40 ms'
+         from (
+             select n, date_trunc('month', now()) + (now() - interval '1 hour' - date_trunc('month', now())) * (n::float8 / $3) as at
+             from generate_series($1::bigint, $2::bigint - 1) as n
+         ) as rows
+         where $4 + $5 + $6 + $7 > 0",
+    ),
+    (
+        "bodies",
+        "insert into payment_notify_bodies (id, headers, body)
+         select id, '{}', '{}' from payment_notify_logs
+         where order_no >= 'old' || lpad($1::bigint::text, 12, '0') and order_no < 'old' || lpad($2::bigint::text, 12, '0')
+           and $3 + $4 + $5 + $6 + $7 > 0",
+    ),
+    (
+        "figures",
+        "with orders as (
+             select created_at, paid_at, package_id, amount, points + bonus_points as points from payment_orders
+             where order_no >= 'old' || lpad($1::bigint::text, 12, '0') and order_no < 'old' || lpad($2::bigint::text, 12, '0')
+         ), made as (
+             insert into payment_statistics_deltas
+             select date_bin('1 hour', created_at, 'epoch'), package_id, count(*), count(*), 0, 0, 0, 0 from orders group by 1, 2
+             union all
+             select date_bin('1 hour', paid_at, 'epoch'), package_id, 0, 0, count(*), sum(amount), sum(points), 0
+             from orders group by 1, 2
+         )
+         insert into payment_notify_statistics_deltas
+         select date_bin('1 hour', created_at, 'epoch'), 'payment', 'processed', payment_notify_time_class(40), count(*), 0
+         from orders
+         where $3 + $4 + $5 + $6 + $7 > 0
+         group by 1",
+    ),
+];
+
+/// Adds these rows, of `all` that there will ever be.
+pub async fn add(installation: &Installation, rows: Range<u64>, all: u64) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut connection = PgConnection::connect(&installation.url).await?;
+    for setting in [
+        "set session_replication_role = replica",
+        "set synchronous_commit = off",
+        "set work_mem = '512MB'",
+        "set maintenance_work_mem = '1GB'",
+        "set jit = off",
+    ] {
+        sqlx::query(setting).execute(&mut connection).await?;
+    }
+    let indexes: Vec<(String, String)> = sqlx::query_as(
+        "select indexname, indexdef from pg_indexes
+         where schemaname = 'public' and tablename in ('payment_orders', 'point_entries')
+           and not exists (select from pg_constraint where conname = indexname)",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    for (name, _) in &indexes {
+        sqlx::query(AssertSqlSafe(format!("drop index {name}"))).execute(&mut connection).await?;
+    }
+    for (name, statement) in STEPS {
+        let step = Instant::now();
+        sqlx::query(statement)
+            .bind(i64::try_from(rows.start)?)
+            .bind(i64::try_from(rows.end)?)
+            .bind(i64::try_from(all)?)
+            .bind(USERS)
+            .bind(AMOUNT_FEN)
+            .bind(POINTS.0)
+            .bind(POINTS.1)
+            .execute(&mut connection)
+            .await?;
+        say!("  {name}: {:.0} s", step.elapsed().as_secs_f64());
+    }
+    for (_, definition) in indexes {
+        sqlx::query(AssertSqlSafe(definition)).execute(&mut connection).await?;
+    }
+    sqlx::query("vacuum (analyze)").execute(&mut connection).await?;
+    sqlx::query("checkpoint").execute(&mut connection).await?;
+    connection.close().await?;
+    say!("{} rows more: {:.0} s", rows.end - rows.start, begun.elapsed().as_secs_f64());
+    Ok(())
+}
