@@ -1,7 +1,7 @@
 # Everything a developer does here. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test bench bench-quick bench-growth chaos mutations fuzz-api check lint fmt docs sqlx deny clean-dev
+.PHONY: help run stop test bench bench-quick bench-growth microbench chaos mutations fuzz-api check lint fmt docs sqlx deny clean-dev
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -28,6 +28,9 @@ bench-quick: ## The same in under two minutes, once built
 
 bench-growth: ## The same figures with millions of rows, several workers, one account, a large backlog: half an hour
 	@scripts/bench growth $(ARGS)
+
+microbench: ## What a callback costs in pure computing, in µs (ARGS=decide: this one)
+	cargo bench -p shared --bench callback -- $(ARGS)
 
 chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
 	cargo build --workspace

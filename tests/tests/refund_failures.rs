@@ -205,6 +205,25 @@ async fn a_worker_that_is_not_believed_spends_no_attempt() {
     system.finish().await;
 }
 
+/// WeChat Pay does not believe a worker whose clock is minutes ahead, and that clock must not say how long the refund has
+/// waited either: it would keep others from it for as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_clock_is_ahead_keeps_no_other_from_a_refund() {
+    let mut system = Builder::default().env("RETRY_DELAY_SCALE", "0.02").start().await;
+    system.settle_refunds_after(Some(0)).await;
+    let numbers = system.paid_orders("alice", 1).await;
+    system.workers[0].kill();
+    system.env.insert("RECHARGE_CLOCK_SKEW_SECONDS".into(), "540".into());
+    system.start_worker().await;
+    let refund_no = system.admin("root").refund(&numbers[0], &json!({})).await;
+    system.wait_for_trouble(&refund_no, "sign_error").await;
+    system.workers[1].kill();
+    system.env.remove("RECHARGE_CLOCK_SKEW_SECONDS");
+    system.start_worker().await;
+    system.wait_for_refund(&refund_no, "success").await;
+    system.finish().await;
+}
+
 /// Killed between the call and its record: another worker finds out, at once where RabbitMQ delivers it again, and when the
 /// claim has ended where nobody does.
 #[tokio::test(flavor = "multi_thread")]

@@ -45,10 +45,7 @@ pub async fn settle(tx: &mut PgTransaction<'_>, settlements: &[Settlement]) -> s
 }
 
 /// Answers the accounts' balances after all of it.
-async fn pay_and_credit(
-    tx: &mut PgTransaction<'_>,
-    settlements: &[Settlement],
-) -> sqlx::Result<HashMap<UserId, i64>> {
+async fn pay_and_credit(tx: &mut PgTransaction<'_>, settlements: &[Settlement]) -> sqlx::Result<HashMap<UserId, i64>> {
     let order_nos: Vec<_> = settlements.iter().map(|settlement| settlement.order_no.as_str()).collect();
     let transaction_ids: Vec<_> = settlements.iter().map(|settlement| settlement.transaction_id.as_str()).collect();
     let paid_ats: Vec<_> = settlements.iter().map(|settlement| settlement.paid_at).collect();

@@ -8,7 +8,7 @@ use super::{
     sql::{Trouble, put_off, wait},
 };
 use crate::{
-    clock, crash,
+    crash, db,
     notify::{Fault, Ladder},
     orders::OrderNo,
     wechat::{Client, Error, NewRefund, error::Refusal},
@@ -71,8 +71,9 @@ pub async fn step(
         }
         Found::Waits { cause, code, refusal } => {
             tracing::error!(refund.no = %refund.refund_no, code, "refund {} waits for {cause}: {refusal}", refund.refund_no);
-            // As long again as by now. The ladder is for what fails: its end is no end of waiting.
-            let waited = clock::now() - refund.created_at;
+            // As long again as by now, and not by this machine's clock, which may be what is wrong. The ladder is for what
+            // fails: its end is no end of waiting.
+            let waited = db::now(db).await? - refund.created_at;
             let after = waited.clamp(ladder.delay(0, rand::random()).unwrap_or_default(), ladder.last(rand::random()));
             wait(db, refund, after, Trouble { code, message: &refusal.message }).await?;
             Ok(Stepped::Again { after, step: None })
