@@ -209,12 +209,11 @@ pub enum Until {
 
 /// Fills the caches, and lets every connection prepare its statements.
 pub async fn warm_up(installation: &Installation, api: &Service, until: Until) -> anyhow::Result<()> {
-    let from = ledger::end(&installation.db).await?;
     let batch = installation.batch(WARM_UP).await?;
     let outcome = replay(&batch, api.address, Way::closed(64)).await?.outcome;
     installation.note_acked(outcome.acked);
     if until == Until::Credited {
-        ledger::wait_for(installation, &from, &batch.orders).await?;
+        ledger::wait_for(installation, &batch.orders).await?;
     }
     Ok(())
 }
