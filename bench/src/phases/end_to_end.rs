@@ -46,20 +46,20 @@ pub async fn measure(
     installation: &Installation,
     api: &Service,
     meter: &Meter,
-    batch: Batch,
+    batch: &Batch,
     way: Way,
 ) -> anyhow::Result<EndToEnd> {
     let db = &installation.db;
     let observer = Observer::start(&installation.url, LOOK_PAUSE).await?;
     let (wal, cpu) = (wal::now(db).await?, meter.read());
-    let Replayed { outcome, acks } = replay(&batch, api.address, way).await?;
+    let Replayed { outcome, acks } = replay(batch, api.address, way).await?;
     installation.note_acked(outcome.acked);
     ledger::wait_for(installation, &batch.orders).await?;
     let (cpu, wal_end) = (meter.since(cpu, outcome.cpu_seconds).per_thousand(outcome.acked), wal::now(db).await?);
     let sightings = observer.finish().await?;
     let written = wal::between(db, &wal, &wal_end).await?;
 
-    let (mut waits, last) = waits(installation, &batch, &acks, &sightings).await?;
+    let (mut waits, last) = waits(installation, batch, &acks, &sightings).await?;
     waits.sort_unstable();
     let seconds = float(last.saturating_sub(outcome.began_at)) / 1e9;
     let each = |bytes: u64| float(bytes) / float(batch.len());
