@@ -9,7 +9,7 @@ use std::{
 };
 
 /// How long all credits may take once nothing new comes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many of the orders are credited.
 async fn count(installation: &Installation, orders: &Range<u64>) -> anyhow::Result<u64> {
