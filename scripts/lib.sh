@@ -57,12 +57,12 @@ process_args() {
     fi
 }
 
-# build: compiles the workspace and sets `bin` to the folder of its programs.
+# build [CARGO_ARGUMENT…]: compiles the workspace, or what the arguments name, and sets `bin` to the folder of its programs.
 build() {
     command -v cargo >/dev/null || fail "cargo is not installed. Rust 1.95 or later comes from https://rustup.rs"
     command -v cc >/dev/null || fail "there is no C compiler, which one library needs (Debian, Ubuntu: apt-get install gcc)"
     bin=${CARGO_TARGET_DIR:-target}/${PROFILE:-debug}
     bin=${bin/%dev/debug} # cargo's name for that profile's folder
     [ -x "$bin/api" ] || say "The first build compiles some 400 libraries: about 4 minutes on two cores, longer with PROFILE=release."
-    cargo build --workspace ${PROFILE:+--profile "$PROFILE"}
+    cargo build "${@:---workspace}" ${PROFILE:+--profile "$PROFILE"}
 }

@@ -16,6 +16,8 @@ use rand::distr::{Alphanumeric, SampleString};
 const PATH: &str = "/api/payment/notify/wechat";
 /// What every order of a benchmark costs, in fen.
 pub const AMOUNT_FEN: i64 = 100;
+/// What of it a coupon paid, so that a body has the length of those that carry one.
+const COUPON_FEN: i64 = 10;
 
 /// Who sends: WeChat Pay with a key pair of its own, to one merchant.
 pub struct Sender {
@@ -75,9 +77,9 @@ impl Sender {
         let china = FixedOffset::east_opt(8 * 3_600).context("eight hours are an offset")?;
         let at = DateTime::from_timestamp(timestamp, 0).context("a timestamp is an instant")?;
         let at = at.with_timezone(&china).to_rfc3339_opts(SecondsFormat::Secs, false);
-        let (mch_id, app_id) = (&self.mch_id, &self.app_id);
+        let (mch_id, app_id, paid) = (&self.mch_id, &self.app_id, AMOUNT_FEN - COUPON_FEN);
         let plaintext = format!(
-            r#"{{"mchid":"{mch_id}","appid":"{app_id}","out_trade_no":"{order_no}","transaction_id":"{transaction_id}","trade_type":"NATIVE","trade_state":"SUCCESS","trade_state_desc":"支付成功","bank_type":"OTHERS","attach":"","success_time":"{at}","payer":{{"openid":"oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"}},"amount":{{"total":{AMOUNT_FEN},"payer_total":{AMOUNT_FEN},"currency":"CNY","payer_currency":"CNY"}},"scene_info":{{"device_id":"POS-013467007045764"}}}}"#
+            r#"{{"mchid":"{mch_id}","appid":"{app_id}","out_trade_no":"{order_no}","transaction_id":"{transaction_id}","trade_type":"NATIVE","trade_state":"SUCCESS","trade_state_desc":"支付成功","bank_type":"OTHERS","attach":"","success_time":"{at}","payer":{{"openid":"oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"}},"amount":{{"total":{AMOUNT_FEN},"payer_total":{paid},"currency":"CNY","payer_currency":"CNY"}},"promotion_detail":[{{"coupon_id":"10000000001","name":"1元代金券","scope":"GLOBAL","type":"NOCASH","amount":{COUPON_FEN},"stock_id":"10000001","wechatpay_contribute":0,"merchant_contribute":{COUPON_FEN},"other_contribute":0,"currency":"CNY"}}]}}"#
         );
         let nonce = Alphanumeric.sample_string(&mut rand::rng(), 12);
         let ciphertext = BASE64_STANDARD.encode(self.seal(&nonce, plaintext.into_bytes())?);
@@ -141,7 +143,7 @@ mod tests {
         let request = sender.request("bench0123456789", "4200000000000000000000000001", now).expect("a request");
         let (headers, body) = parts(&request);
         assert_eq!(headers["content-length"], body.len().to_string());
-        assert!((1_000..1_400).contains(&body.len()), "{} bytes are not what a callback has", body.len());
+        assert!((1_100..1_400).contains(&body.len()), "{} bytes are not what a callback has", body.len());
         let signed = Signed {
             timestamp: &headers["wechatpay-timestamp"],
             nonce: &headers["wechatpay-nonce"],

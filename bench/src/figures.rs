@@ -24,11 +24,11 @@ pub fn millis(nanos: u64) -> f64 {
     float(nanos) / 1e6
 }
 
-/// With as many digits as say something: three at least.
+/// With as many digits as say something: three at least, but for whole numbers.
 pub fn readable(number: f64) -> String {
     let magnitude = number.abs();
     match magnitude {
-        _ if magnitude >= 1_000.0 => thousands(number),
+        _ if magnitude >= 1_000.0 || magnitude.fract() == 0.0 => thousands(number),
         _ if magnitude >= 100.0 => format!("{number:.0}"),
         _ if magnitude >= 10.0 => format!("{number:.1}"),
         _ => format!("{number:.2}"),
@@ -39,7 +39,7 @@ fn thousands(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = String::from(if number < 0.0 { "-" } else { "" });
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -59,9 +59,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_three_digits_at_least() {
+    fn figures_have_three_digits_or_are_whole() {
         let shown = [0.0, 0.123, 9.996, 12.34, 123.4, 1_234.5, 1_234_567.0, -4_321.0].map(readable);
-        assert_eq!(shown, ["0.00", "0.12", "10.00", "12.3", "123", "1,234", "1,234,567", "-4,321"]);
+        assert_eq!(shown, ["0", "0.12", "10.00", "12.3", "123", "1,234", "1,234,567", "-4,321"]);
     }
 
     #[test]

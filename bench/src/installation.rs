@@ -8,7 +8,7 @@ use crate::{
     requests,
     service::{Service, binary},
 };
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use std::{
     cell::Cell,
@@ -18,6 +18,7 @@ use std::{
     path::PathBuf,
     process::{Command, Output},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The variable, when it is set to something.
 fn env_or(name: &str, default: &str) -> String {
@@ -31,6 +32,15 @@ fn with_database(url: &str, database: &str) -> anyhow::Result<String> {
     let host_end = base[start..].find('/').map_or(base.len(), |at| start + at);
     let query = query.map_or_else(String::new, |query| format!("?{query}"));
     Ok(format!("{}/{database}{query}", &base[..host_end]))
+}
+
+/// Waits until somebody wants an end.
+async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// What a benchmark has of its own.
@@ -81,7 +91,7 @@ impl Drop for Batch {
 
 impl Installation {
     /// Makes the database, its schema and its packages, and the keys.
-    async fn make(users: u64) -> anyhow::Result<Self> {
+    fn make(users: u64) -> anyhow::Result<Self> {
         let name = format!("recharge_bench_{:08x}", rand::random::<u32>());
         let server_url =
             with_database(&env_or("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres"), "postgres")?;
@@ -124,7 +134,7 @@ impl Installation {
         Ok(installation)
     }
 
-    /// Makes one, works with it, and takes it away again, whatever comes of the work. Ctrl-C ends the work.
+    /// Makes one, works with it, and takes it away again, whatever comes of the work. Ctrl-C and SIGTERM end the work.
     pub fn within<T>(
         users: u64,
         keeps_logs: bool,
@@ -132,10 +142,10 @@ impl Installation {
     ) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let installation = Self::make(users).await?;
+            let installation = Self::make(users)?;
             let done = tokio::select! {
                 done = work(&installation) => done,
-                _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+                stopped = stopped() => stopped.and_then(|()| bail!("interrupted")),
             };
             let cleaned = installation.clean(keeps_logs).await;
             let done = done?;

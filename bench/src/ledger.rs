@@ -1,35 +1,22 @@
-//! The end of the ledger, where new credits are. It is append-only, so what a run adds lies behind what was there: reading
-//! from that place on costs the same however long the ledger is.
+//! The ledger's entries of some orders. They are found by the unique index on the credited order, so looking costs the same
+//! however long the ledger is.
 
 use crate::{installation::Installation, observer::Sightings};
 use anyhow::{Context, ensure};
-use sqlx::PgPool;
 use std::{
     ops::Range,
     time::{Duration, Instant},
 };
 
 /// How long all credits may take once nothing new comes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where the ledger ended: a place in its table.
-#[derive(Clone, Debug)]
-pub struct End(String);
-
-/// Where it ends now.
-pub async fn end(db: &PgPool) -> anyhow::Result<End> {
-    let pages: i64 = sqlx::query_scalar("select pg_relation_size('point_entries') / 8192").fetch_one(db).await?;
-    // The last pages may still have room.
-    Ok(End(format!("({},0)", (pages - 64).max(0))))
-}
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many of the orders are credited.
-async fn count(installation: &Installation, from: &End, orders: &Range<u64>) -> anyhow::Result<u64> {
+async fn count(installation: &Installation, orders: &Range<u64>) -> anyhow::Result<u64> {
     let numbers = &installation.numbers;
     let count: i64 = sqlx::query_scalar(
-        "select count(*) from point_entries where ctid >= $1::tid and order_no >= $2 and order_no < $3",
+        "select count(*) from point_entries where kind = 'recharge' and order_no >= $1 and order_no < $2",
     )
-    .bind(&from.0)
     .bind(numbers.order_no(orders.start))
     .bind(numbers.order_no(orders.end))
     .fetch_one(&installation.db)
@@ -38,12 +25,12 @@ async fn count(installation: &Installation, from: &End, orders: &Range<u64>) -> 
 }
 
 /// Waits until all of the orders are credited. Looks rarely enough to cost a twentieth of one core at most.
-pub async fn wait_for(installation: &Installation, from: &End, orders: &Range<u64>) -> anyhow::Result<()> {
+pub async fn wait_for(installation: &Installation, orders: &Range<u64>) -> anyhow::Result<()> {
     let (mut best, mut since) = (0, Instant::now());
     let wanted = orders.end - orders.start;
     loop {
         let begun = Instant::now();
-        let credited = count(installation, from, orders).await?;
+        let credited = count(installation, orders).await?;
         if credited >= wanted {
             return Ok(());
         }
@@ -58,16 +45,14 @@ pub async fn wait_for(installation: &Installation, from: &End, orders: &Range<u6
 /// By when each of the orders was credited, nanoseconds since 1970.
 pub async fn credits(
     installation: &Installation,
-    from: &End,
     orders: &Range<u64>,
     sightings: &Sightings,
 ) -> anyhow::Result<Vec<(u64, u64)>> {
     let numbers = &installation.numbers;
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select order_no, xmin::text::bigint from point_entries
-         where ctid >= $1::tid and order_no >= $2 and order_no < $3",
+         where kind = 'recharge' and order_no >= $1 and order_no < $2",
     )
-    .bind(&from.0)
     .bind(numbers.order_no(orders.start))
     .bind(numbers.order_no(orders.end))
     .fetch_all(&installation.db)

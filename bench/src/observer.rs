@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_epoch_is_found_again() {
-        let epoch = 3 << 32;
+        let epoch = 3_u64 << 32;
         let now = snapshot(&format!("{}:{}:{}", epoch + 100, epoch + 110, epoch + 100));
         assert!(now.sees(99) && !now.sees(100) && !now.sees(110));
         assert!(now.sees(u32::MAX - 5), "it is of the epoch before");

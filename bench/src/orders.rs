@@ -22,15 +22,15 @@ impl Numbers {
         format!("{}{n:010}", self.prefix)
     }
 
-    /// WeChat Pay's number of the payment, 28 digits as real ones have.
-    pub fn transaction_id(&self, n: u64) -> String {
-        format!("4200000000{n:018}")
-    }
-
     /// Which order a number is of.
     pub fn index(&self, order_no: &str) -> Option<u64> {
         order_no.strip_prefix(&self.prefix)?.parse().ok()
     }
+}
+
+/// WeChat Pay's number of the payment of the `n`-th order, 28 digits as real ones have.
+pub fn transaction_id(n: u64) -> String {
+    format!("4200000000{n:018}")
 }
 
 /// Makes pending orders, spread over `users` accounts. Nobody asks WeChat Pay about them: `next_check_at` is null.
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(numbers.order_no(17), "bench0a1b0000000017");
         assert_eq!(numbers.index("bench0a1b0000000017"), Some(17));
         assert_eq!(numbers.index("other0a1b0000000017"), None);
-        assert_eq!(numbers.transaction_id(3).len(), 28);
+        assert_eq!(transaction_id(3).len(), 28);
         assert!(numbers.order_no(9) < numbers.order_no(10));
     }
 }

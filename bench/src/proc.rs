@@ -1,12 +1,12 @@
-//! Processes as /proc shows them: processor time, memory, who descends from whom, who listens on a port.
+//! Processes as `/proc` shows them: processor time, memory, who descends from whom, who listens on a port.
 
 use crate::figures::float;
 use std::{collections::HashMap, fs};
 
-/// Ticks of processor time in a second, as /proc counts them: the same on every Linux.
+/// Ticks of processor time in a second, as `/proc` counts them: the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// A line of /proc/<pid>/stat, as far as it is needed.
+/// A line of `/proc/<pid>/stat`, as far as it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stat {
     name: String,

@@ -1,6 +1,9 @@
 //! Requests that are signed before they are sent: making them on all cores, and the file that holds them.
 
-use crate::{callback::Sender, orders::Numbers};
+use crate::{
+    callback::Sender,
+    orders::{Numbers, transaction_id},
+};
 use anyhow::{Context, ensure};
 use std::{
     fs::{self, File},
@@ -25,8 +28,7 @@ pub fn sign(sender: &Sender, numbers: &Numbers, range: Range<u64>, file: &Path) 
             .chunks(all.len().div_ceil(cores).max(1))
             .map(|part| {
                 scope.spawn(move || {
-                    let sign =
-                        |n: &u64| sender.request(&numbers.order_no(*n), &numbers.transaction_id(*n), unix_seconds()?);
+                    let sign = |n: &u64| sender.request(&numbers.order_no(*n), &transaction_id(*n), unix_seconds()?);
                     part.iter().map(sign).collect()
                 })
             })

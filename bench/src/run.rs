@@ -167,15 +167,15 @@ async fn serve(
         let way = Way::closed(size.connections.iter().copied().max().unwrap_or(128));
         let batch = installation.batch(size.callbacks).await?;
         installation.execute("checkpoint").await?;
-        results.after_checkpoint = Some(end_to_end::measure(installation, &api, &meter, batch, way).await?);
+        results.after_checkpoint = Some(end_to_end::measure(installation, &api, &meter, &batch, way).await?);
         results.books.push(balance(installation, "end to end after a checkpoint").await?);
         let batch = installation.batch(size.callbacks).await?;
-        let steady = end_to_end::measure(installation, &api, &meter, batch, way).await?;
+        let steady = end_to_end::measure(installation, &api, &meter, &batch, way).await?;
         results.books.push(balance(installation, "end to end").await?);
         if options.wants(Part::Half) {
             let batch = installation.batch(size.callbacks).await?;
             let way = Way::open(steady.credited_per_second / 2.0);
-            results.half = Some(end_to_end::measure(installation, &api, &meter, batch, way).await?);
+            results.half = Some(end_to_end::measure(installation, &api, &meter, &batch, way).await?);
             results.books.push(balance(installation, "half of that").await?);
         }
         results.steady = Some(steady);
@@ -209,12 +209,11 @@ pub enum Until {
 
 /// Fills the caches, and lets every connection prepare its statements.
 pub async fn warm_up(installation: &Installation, api: &Service, until: Until) -> anyhow::Result<()> {
-    let from = ledger::end(&installation.db).await?;
     let batch = installation.batch(WARM_UP).await?;
     let outcome = replay(&batch, api.address, Way::closed(64)).await?.outcome;
     installation.note_acked(outcome.acked);
     if until == Until::Credited {
-        ledger::wait_for(installation, &from, &batch.orders).await?;
+        ledger::wait_for(installation, &batch.orders).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The path of one of our programs, which lie beside this one.

@@ -98,7 +98,7 @@ async fn consume(channel: &Channel, queue: &str, messages: u64, acked_together: 
         .await?;
     for n in 1..=messages {
         let Some(delivery) = stream.next().await.transpose()? else { anyhow::bail!("the broker has ended the loop") };
-        if n % acked_together == 0 || n == messages {
+        if n.is_multiple_of(acked_together) || n == messages {
             delivery.ack(BasicAckOptions { multiple: acked_together > 1 }).await?;
         }
     }

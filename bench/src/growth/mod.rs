@@ -161,7 +161,7 @@ async fn runs(
         let mut best: Option<EndToEnd> = None;
         for _ in 0..options.repeat {
             let batch = installation.batch(options.callbacks).await?;
-            let run = end_to_end::measure(installation, api, &meter, batch, Way::closed(options.connections)).await?;
+            let run = end_to_end::measure(installation, api, &meter, &batch, Way::closed(options.connections)).await?;
             if best.as_ref().is_none_or(|best| run.credited_per_second > best.credited_per_second) {
                 best = Some(run);
             }

@@ -9,41 +9,41 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::{ops::Range, time::Instant};
 
 /// Accounts of the preloaded orders.
-const USERS: i64 = 100_000;
+const USERS: u64 = 100_000;
 
-/// A step: what it is called, and its statement. `$1` and `$2` are the first row and the one after the last, `$3` is all that
-/// there will ever be, over which time is spread from the month's begin to now; `$4` the users, `$5` the amount, `$6` and
-/// `$7` points and bonus.
+/// A step: what it is called, and its statement. In braces stand `first` and `end`, the first row and the one after the last;
+/// `all` that there will ever be, over which time is spread from the month's begin to now; `users`, `amount`, `points`,
+/// `bonus`.
 const STEPS: [(&str, &str); 6] = [
     (
         "orders",
         "insert into payment_orders (order_no, user_id, package_id, package_name, amount, points, bonus_points,
              payment_method, payment_status, code_url, transaction_id, paid_at, expired_at, created_at, updated_at,
              next_check_at)
-         select 'old' || lpad(n::text, 12, '0'), 'old' || n % $4, p.id, 'old', $5, $6, $7, 'wechat_native', 'paid',
-             'weixin://wxpay/bizpayurl?pr=' || lpad(to_hex(n), 9, '0'), '4100000000' || lpad(n::text, 18, '0'),
+         select 'old' || lpad(n::text, 12, '0'), 'old' || n % {users}, p.id, 'old', {amount}, {points}, {bonus},
+             'wechat_native', 'paid', 'weixin://wxpay/bizpayurl?pr=' || lpad(to_hex(n), 9, '0'), '4100000000' || lpad(n::text, 18, '0'),
              at + interval '30 seconds', date_trunc('second', at) + interval '30 minutes', at,
              at + interval '30 seconds', null
          from (
-             select n, date_trunc('month', now()) + (now() - interval '1 hour' - date_trunc('month', now())) * (n::float8 / $3) as at
-             from generate_series($1::bigint, $2::bigint - 1) as n
+             select n, date_trunc('month', now())
+                 + (now() - interval '1 hour' - date_trunc('month', now())) * (n::float8 / {all}) as at
+             from generate_series({first}, {end} - 1) as n
          ) as rows, (select min(id) as id from payment_packages) as p",
     ),
     (
         "accounts",
         "insert into point_accounts as a (user_id, balance)
-         select 'old' || n % $4, count(*) * ($6 + $7) from generate_series($1::bigint, $2::bigint - 1) as n
-         where $5 > 0 and $3 > 0
+         select 'old' || n % {users}, count(*) * ({points} + {bonus}) from generate_series({first}, {end} - 1) as n
          group by 1
          on conflict (user_id) do update set balance = a.balance + excluded.balance",
     ),
     (
         "ledger",
         "insert into point_entries (user_id, kind, delta, bonus_delta, balance_after, order_no)
-         select 'old' || n % $4, 'recharge', $6 + $7, $7, (n / $4 + 1) * ($6 + $7), 'old' || lpad(n::text, 12, '0')
-         from generate_series($1::bigint, $2::bigint - 1) as n
-         where $5 > 0 and $3 > 0
-         order by 'old' || n % $4 collate \"C\", n",
+         select 'old' || n % {users}, 'recharge', {points} + {bonus}, {bonus}, (n / {users} + 1) * ({points} + {bonus}),
+             'old' || lpad(n::text, 12, '0')
+         from generate_series({first}, {end} - 1) as n
+         order by ('old' || n % {users}) collate \"C\", n",
     ),
     (
         "log",
@@ -52,23 +52,22 @@ const STEPS: [(&str, &str); 6] = [
                  || '8' || lpad(to_hex(n), 15, '0'))::uuid,
              'payment', 'processed', 'old' || lpad(n::text, 12, '0'), '203.0.113.7', at, at + interval '40 ms'
          from (
-             select n, date_trunc('month', now()) + (now() - interval '1 hour' - date_trunc('month', now())) * (n::float8 / $3) as at
-             from generate_series($1::bigint, $2::bigint - 1) as n
-         ) as rows
-         where $4 + $5 + $6 + $7 > 0",
+             select n, date_trunc('month', now())
+                 + (now() - interval '1 hour' - date_trunc('month', now())) * (n::float8 / {all}) as at
+             from generate_series({first}, {end} - 1) as n
+         ) as rows",
     ),
     (
         "bodies",
         "insert into payment_notify_bodies (id, headers, body)
          select id, '{}', '{}' from payment_notify_logs
-         where order_no >= 'old' || lpad($1::bigint::text, 12, '0') and order_no < 'old' || lpad($2::bigint::text, 12, '0')
-           and $3 + $4 + $5 + $6 + $7 > 0",
+         where order_no >= 'old' || lpad({first}::text, 12, '0') and order_no < 'old' || lpad({end}::text, 12, '0')",
     ),
     (
         "figures",
         "with orders as (
              select created_at, paid_at, package_id, amount, points + bonus_points as points from payment_orders
-             where order_no >= 'old' || lpad($1::bigint::text, 12, '0') and order_no < 'old' || lpad($2::bigint::text, 12, '0')
+             where order_no >= 'old' || lpad({first}::text, 12, '0') and order_no < 'old' || lpad({end}::text, 12, '0')
          ), made as (
              insert into payment_statistics_deltas
              select date_bin('1 hour', created_at, 'epoch'), package_id, count(*), count(*), 0, 0, 0, 0 from orders group by 1, 2
@@ -78,8 +77,8 @@ const STEPS: [(&str, &str); 6] = [
          )
          insert into payment_notify_statistics_deltas
          select date_bin('1 hour', created_at, 'epoch'), 'payment', 'processed', payment_notify_time_class(40), count(*), 0
-         from orders
-         where $3 + $4 + $5 + $6 + $7 > 0
+         from payment_notify_logs
+         where order_no >= 'old' || lpad({first}::text, 12, '0') and order_no < 'old' || lpad({end}::text, 12, '0')
          group by 1",
     ),
 ];
@@ -109,16 +108,7 @@ pub async fn add(installation: &Installation, rows: Range<u64>, all: u64) -> any
     }
     for (name, statement) in STEPS {
         let step = Instant::now();
-        sqlx::query(statement)
-            .bind(i64::try_from(rows.start)?)
-            .bind(i64::try_from(rows.end)?)
-            .bind(i64::try_from(all)?)
-            .bind(USERS)
-            .bind(AMOUNT_FEN)
-            .bind(POINTS.0)
-            .bind(POINTS.1)
-            .execute(&mut connection)
-            .await?;
+        sqlx::query(AssertSqlSafe(filled(statement, &rows, all))).execute(&mut connection).await?;
         say!("  {name}: {:.0} s", step.elapsed().as_secs_f64());
     }
     for (_, definition) in indexes {
@@ -129,4 +119,31 @@ pub async fn add(installation: &Installation, rows: Range<u64>, all: u64) -> any
     connection.close().await?;
     say!("{} rows more: {:.0} s", rows.end - rows.start, begun.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn filled(statement: &str, rows: &Range<u64>, all: u64) -> String {
+    let numbers = [
+        ("{first}", rows.start.to_string()),
+        ("{end}", rows.end.to_string()),
+        ("{all}", all.to_string()),
+        ("{users}", USERS.to_string()),
+        ("{amount}", AMOUNT_FEN.to_string()),
+        ("{points}", POINTS.0.to_string()),
+        ("{bonus}", POINTS.1.to_string()),
+    ];
+    numbers.iter().fold(statement.to_owned(), |statement, (name, number)| statement.replace(name, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_place_stays_empty() {
+        for (name, statement) in STEPS {
+            let filled = filled(statement, &(5..17), 100);
+            let braces = filled.replace("'{}'", "");
+            assert!(!braces.contains(['{', '$']), "{name}: {filled}");
+        }
+    }
 }

@@ -36,14 +36,13 @@ pub struct AtRest {
 pub async fn measure(installation: &Installation, api: &Service, callbacks: u64) -> anyhow::Result<AtRest> {
     let batch = installation.batch(callbacks).await?;
     let mut commits = commits(installation, callbacks / 2).await?;
-    let from = ledger::end(&installation.db).await?;
     let observer = Observer::start(&installation.url, LOOK_PAUSE).await?;
     let way = Way { connections: 1, rate: None, pause_ms: PAUSE_MS };
     let Replayed { outcome, acks } = replay(&batch, api.address, way).await?;
     installation.note_acked(outcome.acked);
-    ledger::wait_for(installation, &from, &batch.orders).await?;
+    ledger::wait_for(installation, &batch.orders).await?;
     let sightings = observer.finish().await?;
-    let (mut waits, _) = waits(installation, &from, &batch, &acks, &sightings).await?;
+    let (mut waits, _) = waits(installation, &batch, &acks, &sightings).await?;
     waits.sort_unstable();
     commits.extend(self::commits(installation, callbacks / 2).await?);
     commits.sort_unstable();

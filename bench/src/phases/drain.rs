@@ -37,12 +37,11 @@ impl Drain {
 
 /// Starts a worker and waits until it has credited these orders, whose callbacks are stored.
 pub async fn measure(installation: &Installation, orders: &Range<u64>) -> anyhow::Result<(Drain, Service)> {
-    let from = ledger::end(&installation.db).await?;
     let observer = Observer::start(&installation.url, LOOK_PAUSE).await?;
     let began_at = Clock::start().now();
     let worker = installation.start("worker").await?;
     let (pid, mut memory) = (worker.pid(), Vec::new());
-    let waiting = ledger::wait_for(installation, &from, orders);
+    let waiting = ledger::wait_for(installation, orders);
     tokio::pin!(waiting);
     loop {
         tokio::select! {
@@ -51,7 +50,7 @@ pub async fn measure(installation: &Installation, orders: &Range<u64>) -> anyhow
         }
     }
     let sightings = observer.finish().await?;
-    let credits = ledger::credits(installation, &from, orders, &sightings).await?;
+    let credits = ledger::credits(installation, orders, &sightings).await?;
     let mut times: Vec<u64> = credits.iter().map(|(_, at)| *at).collect();
     times.sort_unstable();
     let backlog = orders.end - orders.start;

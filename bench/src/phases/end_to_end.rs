@@ -46,21 +46,20 @@ pub async fn measure(
     installation: &Installation,
     api: &Service,
     meter: &Meter,
-    batch: Batch,
+    batch: &Batch,
     way: Way,
 ) -> anyhow::Result<EndToEnd> {
     let db = &installation.db;
-    let from = ledger::end(db).await?;
     let observer = Observer::start(&installation.url, LOOK_PAUSE).await?;
     let (wal, cpu) = (wal::now(db).await?, meter.read());
-    let Replayed { outcome, acks } = replay(&batch, api.address, way).await?;
+    let Replayed { outcome, acks } = replay(batch, api.address, way).await?;
     installation.note_acked(outcome.acked);
-    ledger::wait_for(installation, &from, &batch.orders).await?;
+    ledger::wait_for(installation, &batch.orders).await?;
     let (cpu, wal_end) = (meter.since(cpu, outcome.cpu_seconds).per_thousand(outcome.acked), wal::now(db).await?);
     let sightings = observer.finish().await?;
     let written = wal::between(db, &wal, &wal_end).await?;
 
-    let (mut waits, last) = waits(installation, &from, &batch, &acks, &sightings).await?;
+    let (mut waits, last) = waits(installation, batch, &acks, &sightings).await?;
     waits.sort_unstable();
     let seconds = float(last.saturating_sub(outcome.began_at)) / 1e9;
     let each = |bytes: u64| float(bytes) / float(batch.len());
@@ -88,12 +87,11 @@ pub async fn measure(
 /// How long each waited for its credit, in nanoseconds, and when the last one was there.
 pub async fn waits(
     installation: &Installation,
-    from: &ledger::End,
     batch: &Batch,
     acks: &[u64],
     sightings: &Sightings,
 ) -> anyhow::Result<(Vec<u64>, u64)> {
-    let credits = ledger::credits(installation, from, &batch.orders, sightings).await?;
+    let credits = ledger::credits(installation, &batch.orders, sightings).await?;
     ensure!(credits.len() as u64 == batch.len(), "{} of {} credits were seen", credits.len(), batch.len());
     let last = credits.iter().map(|(_, at)| *at).max().unwrap_or(0);
     let wait = |(n, at): &(u64, u64)| {

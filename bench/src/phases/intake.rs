@@ -33,7 +33,8 @@ pub async fn measure(
     callbacks: u64,
     connections: &[usize],
 ) -> anyhow::Result<Intake> {
-    let (mut tried, mut best): (Vec<(usize, Outcome)>, Option<(usize, Outcome, Cpu)>) = (Vec::new(), None);
+    let mut tried = Vec::new();
+    let mut best: Option<(usize, Outcome, Cpu)> = None;
     for connections in connections {
         let batch = installation.batch(callbacks).await?;
         let cpu = meter.read();
