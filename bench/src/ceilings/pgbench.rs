@@ -65,7 +65,7 @@ pub async fn single_transaction(installation: &Installation, clients: &[u32], se
         installation.execute(table).await?;
     }
     // Far more than can be paid in that time.
-    let orders = i64::try_from(clients.len())? * i64::from(seconds) * 8_000;
+    let orders = i64::try_from(clients.len())? * i64::from(seconds) * 40_000;
     sqlx::query(
         "insert into ceiling_orders (order_no, user_id, amount, points)
          select 'order' || n, 'user' || n % $1, 100, 105 from generate_series(1, $2::bigint) as n",
