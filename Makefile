@@ -33,8 +33,8 @@ microbench: ## What a callback costs in pure computing, in µs (ARGS=decide: thi
 	cargo bench -p shared --bench callback -- $(ARGS)
 
 chaos: ## Kill everything at random for an hour, then balance the books (CHAOS_MINUTES, CHAOS_SEED, CHAOS_PACE)
-	cargo build --workspace
-	@$(or $(CARGO_TARGET_DIR),target)/debug/chaos
+	cargo build --profile checked -p api -p worker -p ops -p simulator -p system-tests
+	@$(or $(CARGO_TARGET_DIR),target)/checked/chaos
 
 fuzz-api: ## Send everything that the API describes, and more, at a service of its own (schemathesis)
 	@scripts/fuzz-api

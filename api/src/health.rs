@@ -4,7 +4,6 @@ use crate::{app::App, extract::Json, openapi::ReadinessBody};
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use shared::{health::Readiness, metrics::http_answered};
@@ -36,10 +35,10 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 }
 
 /// Measures every request. A stream is answered when it begins.
-pub async fn measure(request: Request, next: Next) -> Response {
+pub async fn measured<F: Future<Output = Response>>(request: Request, answer: impl FnOnce(Request) -> F) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let (method, begun) = (request.method().clone(), Instant::now());
-    let response = next.run(request).await;
+    let response = answer(request).await;
     let route = route.as_ref().map(MatchedPath::as_str);
     http_answered(route, method.as_str(), response.status().as_u16(), begun.elapsed());
     response

@@ -3,7 +3,6 @@
 use axum::{
     extract::Request,
     http::{HeaderName, HeaderValue},
-    middleware::Next,
     response::Response,
 };
 use uuid::Uuid;
@@ -20,10 +19,10 @@ pub fn current() -> String {
 }
 
 /// Gives every request its id.
-pub async fn layer(request: Request, next: Next) -> Response {
+pub async fn identified<F: Future<Output = Response>>(request: Request, answer: impl FnOnce(Request) -> F) -> Response {
     let id = request.headers().get(HEADER).and_then(sane).unwrap_or_else(|| Uuid::now_v7().to_string());
     let value = HeaderValue::from_str(&id).expect("a sane id is a header value");
-    let mut response = CURRENT.scope(id, next.run(request)).await;
+    let mut response = CURRENT.scope(id, answer(request)).await;
     response.headers_mut().insert(HEADER, value);
     response
 }

@@ -9,7 +9,7 @@ use crate::{
     service::{Service, binary},
 };
 use anyhow::{Context, bail, ensure};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -215,9 +215,7 @@ impl Installation {
         }
         let queues = broker::delete_queues(&self.amqp_url, &self.name).await;
         let mut server = PgConnection::connect(&self.server_url).await?;
-        sqlx::query(AssertSqlSafe(format!("drop database if exists {} with (force)", self.name)))
-            .execute(&mut server)
-            .await?;
+        sqlx::query(&format!("drop database if exists {} with (force)", self.name)).execute(&mut server).await?;
         queues
     }
 }

@@ -1,6 +1,6 @@
 //! What the database refuses, whatever the code above it does.
 
-use sqlx::{AssertSqlSafe, PgPool, error::ErrorKind};
+use sqlx::{PgPool, error::ErrorKind};
 
 const ORDERS: &str = "
     insert into payment_packages (name, amount, points) values ('p', 100, 100);
@@ -20,7 +20,7 @@ const ORDERS: &str = "
     values ('alice', 'refund', -10, 0, 95, 'ORDER1', 'R1'), ('alice', 'refund_returned', 10, 0, 105, 'ORDER1', 'R1')";
 
 async fn refused(db: &PgPool, sql: &str, by: &str) {
-    let error = sqlx::query(AssertSqlSafe(sql)).execute(db).await.expect_err(sql);
+    let error = sqlx::query(sql).execute(db).await.expect_err(sql);
     let error = error.as_database_error().expect("the database says no");
     let said = error.constraint().unwrap_or(error.message());
     assert!(said.contains(by), "{sql}\nwas refused by {said}, not {by}");

@@ -6,7 +6,7 @@ use shared::orders::{
     OrderNo, PaymentStatus,
     search::{Filter, Place, list},
 };
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::cell::Cell;
 
 /// Orders of all states and of many users, one of whom buys a lot; thirty to the minute, three of each instant.
@@ -74,7 +74,7 @@ async fn numbers(db: &PgPool, condition: &str) -> Vec<String> {
     let sql = format!(
         "select order_no from payment_orders where {condition} order by created_at desc, order_no collate \"C\" desc"
     );
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(db).await.expect("the database")
+    sqlx::query_scalar(&sql).fetch_all(db).await.expect("the database")
 }
 
 /// All that a walk meets, page by page; `between` is done after each page.
@@ -212,8 +212,7 @@ async fn the_last_page_costs_what_the_first_costs(db: PgPool) {
         let sql = format!(
             "select created_at, order_no from payment_orders where {condition} order by created_at, order_no offset 20 limit 1"
         );
-        let (created_at, order_no) =
-            sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&one).await.expect("more than twenty");
+        let (created_at, order_no) = sqlx::query_as(&sql).fetch_one(&one).await.expect("more than twenty");
         let last = Place { created_at, order_no };
         let (first, last) = (cost(&filter, None).await, cost(&filter, Some(&last)).await);
         println!("{first:4} blocks for the first page, {last:4} for the last: {condition}");

@@ -5,7 +5,7 @@ use shared::notify::{
     Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql,
     upkeep::{Backlog, DroppedMonth, backlog, drop_old_months, merge_statistics},
 };
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -16,17 +16,15 @@ const PARENTS: [&str; 3] = ["payment_notify_logs", "payment_notify_bodies", "pay
 /// Makes the month that began so many months ago; answers its name.
 async fn make_month(db: &PgPool, months_ago: i32) -> String {
     let month = format!("(date_trunc('month', now() at time zone 'UTC') - interval '{months_ago} months')");
-    let name: String = sqlx::query_scalar(AssertSqlSafe(format!("select to_char({month}, 'YYYY_MM')")))
-        .fetch_one(db)
-        .await
-        .expect("a name");
+    let name: String =
+        sqlx::query_scalar(&format!("select to_char({month}, 'YYYY_MM')")).fetch_one(db).await.expect("a name");
     for parent in PARENTS {
         let made = format!(
             "do $$ begin execute format('create table {parent}_{name} partition of {parent} for values from (%L) to (%L)',
                  uuid_v7_floor({month} at time zone 'UTC'),
                  uuid_v7_floor(({month} + interval '1 month') at time zone 'UTC')); end $$"
         );
-        sqlx::raw_sql(AssertSqlSafe(made)).execute(db).await.expect("a partition");
+        sqlx::raw_sql(&made).execute(db).await.expect("a partition");
     }
     name
 }
@@ -48,7 +46,7 @@ async fn store_in(db: &PgPool, month: &str, status: &str) {
                 case when '{status}' in ('received', 'retrying') then now() end
          from new"
     );
-    sqlx::query(AssertSqlSafe(sql)).execute(db).await.expect("stored");
+    sqlx::query(&sql).execute(db).await.expect("stored");
 }
 
 /// The months that each of the three tables has in the past.
@@ -92,7 +90,7 @@ async fn a_month_goes_with_its_bodies_and_attempts_when_it_ended_long_enough_ago
     assert_eq!(drop_old_months(&db, 58).await.expect("asked"), [dropped(&old, 0)]);
     assert_eq!(past_months(&db).await, [const { Vec::<String>::new() }; 3]);
     for table in ["logs", "bodies", "attempts"] {
-        let left: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from payment_notify_{table}")))
+        let left: i64 = sqlx::query_scalar(&format!("select count(*) from payment_notify_{table}"))
             .fetch_one(&db)
             .await
             .expect("a count");

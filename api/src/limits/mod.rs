@@ -5,7 +5,7 @@ mod store;
 
 use crate::{app::App, client_address::ClientAddress, error::ApiError, notify};
 use axum::{
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRequestParts, Request},
     http::{HeaderName, HeaderValue, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -156,11 +156,11 @@ impl<K: Hash + Eq + Clone> Budget<K> {
 }
 
 /// Counts every request under `/api`, and refuses what is too much.
-pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn limited(app: &Arc<App>, request: Request, next: Next) -> Response {
     let Some(class) = Class::of(request.method(), request.uri().path()) else { return next.run(request).await };
     let (mut parts, body) = request.into_parts();
-    let Ok(client) = ClientAddress::from_request_parts(&mut parts, &app).await;
-    let standing = app.limits.judge(class, client, || user(&app, &parts));
+    let Ok(client) = ClientAddress::from_request_parts(&mut parts, app).await;
+    let standing = app.limits.judge(class, client, || user(app, &parts));
     let over = standing.and_then(|standing| standing.over);
     let mut response = match over {
         None => next.run(Request::from_parts(parts, body)).await,

@@ -5,7 +5,7 @@
 //! table is only ever added to and read by its key, so their size changes nothing.
 
 use crate::{callback::AMOUNT_FEN, installation::Installation, orders::POINTS};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use std::{ops::Range, time::Instant};
 
 /// Accounts of the preloaded orders.
@@ -104,15 +104,15 @@ pub async fn add(installation: &Installation, rows: Range<u64>, all: u64) -> any
     .fetch_all(&mut connection)
     .await?;
     for (name, _) in &indexes {
-        sqlx::query(AssertSqlSafe(format!("drop index {name}"))).execute(&mut connection).await?;
+        sqlx::query(&format!("drop index {name}")).execute(&mut connection).await?;
     }
     for (name, statement) in STEPS {
         let step = Instant::now();
-        sqlx::query(AssertSqlSafe(filled(statement, &rows, all))).execute(&mut connection).await?;
+        sqlx::query(&filled(statement, &rows, all)).execute(&mut connection).await?;
         say!("  {name}: {:.0} s", step.elapsed().as_secs_f64());
     }
     for (_, definition) in indexes {
-        sqlx::query(AssertSqlSafe(definition)).execute(&mut connection).await?;
+        sqlx::query(&definition).execute(&mut connection).await?;
     }
     sqlx::query("vacuum (analyze)").execute(&mut connection).await?;
     sqlx::query("checkpoint").execute(&mut connection).await?;

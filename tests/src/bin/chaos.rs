@@ -1,6 +1,6 @@
 //! `make chaos`: kills everything at random, then balances the books. Exits with 1 when anything is off.
 //!
-//! `CHAOS_SEED` repeats a plan; `CHAOS_MINUTES` (60) sets its length, `CHAOS_PACE` (10) the purchases in a second.
+//! `CHAOS_SEED` repeats a plan; `CHAOS_MINUTES` (60) sets its length, `CHAOS_PACE` (20) the purchases in a second.
 
 use std::{process::ExitCode, str::FromStr, time::Duration};
 use system_tests::chaos::{Settings, results, run};
@@ -9,7 +9,7 @@ use system_tests::chaos::{Settings, results, run};
 async fn main() -> ExitCode {
     let any_seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_secs() % 1_000_000);
     let (seed, minutes, pace) =
-        (setting("CHAOS_SEED", any_seed), setting("CHAOS_MINUTES", 60.0), setting("CHAOS_PACE", 10.0));
+        (setting("CHAOS_SEED", any_seed), setting("CHAOS_MINUTES", 60.0), setting("CHAOS_PACE", 20.0));
     let (Some(seed), Some(minutes), Some(pace)) = (seed, minutes, pace) else { return ExitCode::from(2) };
     if !(0.1..=10_000.0).contains(&minutes) || !(0.01..=1_000.0).contains(&pace) {
         eprintln!("CHAOS_MINUTES is 0.1 to 10000, CHAOS_PACE is 0.01 to 1000");

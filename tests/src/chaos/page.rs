@@ -192,7 +192,7 @@ mod tests {
         let mut latencies_ms: Vec<i64> = (0..payments).map(|_| 1_i64 << dice.within(5, 16)).collect();
         latencies_ms.sort_unstable();
         Report {
-            subject: Subject { commit: "0123456789ab".into(), cores: 2 },
+            subject: Subject { commit: "0123456789ab".into(), build: "checked".into(), cores: 2 },
             seed: 7,
             length,
             pace,

@@ -5,8 +5,9 @@ use super::{
     ledger::Callbacks,
     plan::{Kind, Plan, Target},
 };
+use crate::binary;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt, process::Command, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, process::Command, time::Duration};
 
 /// The goal for [`Report::settle`].
 pub const SETTLE_GOAL: Duration = Duration::from_mins(1);
@@ -20,6 +21,8 @@ const NAME_WIDTH: usize = 20;
 pub struct Subject {
     /// The commit, with `-dirty` behind it when there was more; empty where nobody knows.
     pub commit: String,
+    /// Cargo's profile, by its folder.
+    pub build: String,
     /// Of the machine.
     pub cores: usize,
 }
@@ -29,9 +32,11 @@ impl Subject {
     pub fn find() -> Self {
         let describe = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
         let described = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(describe).output();
+        let folder = binary("api").parent().map(Path::to_owned).unwrap_or_default();
         let commit = described.ok().filter(|output| output.status.success()).map(|output| output.stdout);
         Self {
             commit: String::from_utf8_lossy(&commit.unwrap_or_default()).trim().to_owned(),
+            build: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
         }
     }
@@ -40,8 +45,7 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let commit = if self.commit.is_empty() { "unknown" } else { &self.commit };
-        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-        write!(f, "commit {commit}, {build} build, {} cores", self.cores)
+        write!(f, "commit {commit}, {} build, {} cores", self.build, self.cores)
     }
 }
 
