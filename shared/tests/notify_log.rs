@@ -1,8 +1,13 @@
 //! The notify log against the real database: stored, claimed, closed.
 
 use chrono::TimeDelta;
-use shared::notify::{Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql, suspects};
+use shared::{
+    config::DatabaseConfig,
+    db::pool_for_sets,
+    notify::{Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql, suspects},
+};
 use sqlx::{PgPool, PgTransaction};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 fn notify() -> NewNotify {
@@ -244,4 +249,61 @@ async fn what_the_door_refused_before_is_known_for_it(db: PgPool) {
     let refused = "select error_code from payment_notify_logs where refused_at_door order by 1";
     let refused: Vec<String> = sqlx::query_scalar(refused).fetch_all(&db).await.expect("rows");
     assert_eq!(refused, ["key_unavailable", "signature_invalid"]);
+}
+
+/// A pool of one connection, as the worker has them.
+fn as_a_worker(db: &PgPool) -> PgPool {
+    let options = (*db.connect_options()).clone();
+    pool_for_sets(&DatabaseConfig { url: "postgres://unused".into(), options, max_connections: 1 }, "test", 1)
+}
+
+/// Pages of the log's state and its indexes that PostgreSQL has looked at so far, by its own count.
+async fn blocks(db: &PgPool) -> i64 {
+    sqlx::query("select pg_stat_force_next_flush()").execute(db).await.expect("the database");
+    sqlx::query_scalar(
+        "select sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint
+         from pg_statio_user_tables where relname like 'payment_notify_logs_%'",
+    )
+    .fetch_one(db)
+    .await
+    .expect("the database")
+}
+
+/// A plan stays for as long as its connection. While nobody has counted the rows of a young month yet, reading all that is
+/// due looks as cheap as looking for each id.
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn claiming_costs_the_same_however_much_is_due(db: PgPool) {
+    let one = as_a_worker(&db);
+    let mut costs = Vec::new();
+    for _ in 0..20 {
+        let rows: Vec<_> = (0..256).map(|_| notify()).collect();
+        store(&one, &rows).await;
+        let (last, before) = (rows[255].id, blocks(&one).await);
+        assert_eq!(claim(&one, &[last]).await, [last]);
+        costs.push(blocks(&one).await - before);
+    }
+    // The first one has the catalogue to read, too; and a tree may grow by a level.
+    assert!(costs[19] <= costs[1] + 5, "{costs:?} blocks");
+}
+
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn an_id_that_is_named_twice_is_claimed_once(db: PgPool) {
+    let row = notify();
+    store(&db, std::slice::from_ref(&row)).await;
+    assert_eq!(claim(&db, &[row.id, row.id]).await, [row.id]);
+}
+
+/// Of a set that does not fit the socket's buffer, the second part must not wait for the first one's ACK (Nagle), which
+/// PostgreSQL's side delays by 40 ms. The quickest of many tells that from a busy machine.
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn a_large_set_waits_for_no_delayed_ack(db: PgPool) {
+    let one = as_a_worker(&db);
+    let mut quickest = Duration::MAX;
+    for _ in 0..30 {
+        let rows: Vec<_> = (0..30).map(|_| NewNotify { body: vec![b'x'; 2_000], ..notify() }).collect();
+        let begun = Instant::now();
+        store(&one, &rows).await;
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(35), "{quickest:?}");
 }
