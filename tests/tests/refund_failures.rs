@@ -213,10 +213,17 @@ async fn a_worker_whose_clock_is_ahead_keeps_no_other_from_a_refund() {
     system.settle_refunds_after(Some(0)).await;
     let numbers = system.paid_orders("alice", 1).await;
     system.workers[0].kill();
+    let refund_no = system.admin("root").refund(&numbers[0], &json!({})).await;
+    let worn = sqlx::query("update payment_refunds set attempts = 3 where refund_no = $1").bind(&refund_no);
+    worn.execute(&system.db).await.expect("the database");
     system.env.insert("RECHARGE_CLOCK_SKEW_SECONDS".into(), "540".into());
     system.start_worker().await;
-    let refund_no = system.admin("root").refund(&numbers[0], &json!({})).await;
     system.wait_for_trouble(&refund_no, "sign_error").await;
+    assert_eq!(
+        system.count("select attempts::bigint from payment_refunds").await,
+        3,
+        "it spends none, and gives none back"
+    );
     system.workers[1].kill();
     system.env.remove("RECHARGE_CLOCK_SKEW_SECONDS");
     system.start_worker().await;

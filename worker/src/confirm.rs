@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// Orders that one worker asks about at once.
 const CONCURRENCY: usize = 16;
 /// Orders that are claimed at once.
-const MAX_CLAIMED: u32 = 64;
-/// A claimed order is another worker's again after this: longer than a query, a close and a query, each with repeats.
+const MAX_CLAIMED: u32 = 48;
+/// A claimed order is another worker's again after this: longer than three calls that hang, one after the other, of 12 s each,
+/// which is what all that are claimed take at most when nobody answers.
 const LEASE_SECONDS: f64 = 40.0;
 /// The pause when nothing was due, and when the budget was empty.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);

@@ -50,21 +50,22 @@ pub async fn insert(db: impl PgExecutor<'_>, rows: &[&NewNotify]) -> sqlx::Resul
 /// Claims those of `ids` that are still to be done, until the transaction ends. A row that another worker has claimed is
 /// skipped, never waited for: this worker holds no other lock yet, and the other one will finish the row, or rescue will.
 ///
-/// The state is asked of what was locked, and not where it is looked for: there the planner would take the index of all that
-/// is due, and read the whole backlog for each set.
+/// The state is asked for by a `case`, which the planner does not see through: else it would take the index of all that is
+/// due, and read the whole backlog for each set.
 pub async fn claim(tx: &mut PgTransaction<'_>, ids: &[NotifyId]) -> sqlx::Result<Vec<Claimed>> {
     sqlx::query_as!(
         Claimed,
         r#"
         with locked as materialized (
-            select l.id, l.notify_type, l.process_status, l.next_attempt_at, l.ladder_step, l.crashes, l.refused_at_door
+            select l.id, l.notify_type, l.ladder_step, l.crashes, l.refused_at_door
             from (select distinct unnest($1::uuid[]) as id) as wanted join payment_notify_logs l on l.id = wanted.id
+            where case l.process_status when 'received' then true
+                                        when 'retrying' then l.next_attempt_at <= now() else false end
             for no key update of l skip locked
         )
         select l.id as "id: NotifyId", l.notify_type as "notify_type: NotifyType", l.ladder_step, l.crashes,
                l.refused_at_door, b.headers as "headers: Json<NotifyHeaders>", b.body
         from locked l join payment_notify_bodies b on b.id = l.id
-        where l.process_status = 'received' or l.process_status = 'retrying' and l.next_attempt_at <= now()
         order by l.id
         "#,
         ids as &[NotifyId],

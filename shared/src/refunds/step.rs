@@ -5,7 +5,7 @@ use super::{
     apply::{apply, fail, report_changes},
     decide::Decision,
     schedule,
-    sql::{Trouble, put_off, wait},
+    sql::{self, Trouble, put_off},
 };
 use crate::{
     crash, db,
@@ -69,14 +69,17 @@ pub async fn step(
             }
             Ok(Stepped::Changed(refund.order_no.clone()))
         }
-        Found::Waits { cause, code, refusal } => {
-            tracing::error!(refund.no = %refund.refund_no, code, "refund {} waits for {cause}: {refusal}", refund.refund_no);
-            // As long again as by now, and not by this machine's clock, which may be what is wrong. The ladder is for what
-            // fails: its end is no end of waiting.
+        Found::NotEnough(refusal) => {
+            // As long again as by now, by PostgreSQL's clock. The ladder is for what fails: its end is no end of waiting.
             let waited = db::now(db).await? - refund.created_at;
             let after = waited.clamp(ladder.delay(0, rand::random()).unwrap_or_default(), ladder.last(rand::random()));
-            wait(db, refund, after, Trouble { code, message: &refusal.message }).await?;
-            Ok(Stepped::Again { after, step: None })
+            wait(db, refund, 0, after, "not_enough", "money on the merchant's account", &refusal).await
+        }
+        Found::NotBelieved(refusal) => {
+            // What this worker gets wrong spends no attempt, and keeps no other from it for long.
+            let after = ladder.delay(1, rand::random()).unwrap_or_default();
+            let cause = "a request that is signed and timed right";
+            wait(db, refund, refund.attempts, after, "sign_error", cause, &refusal).await
         }
         Found::Nothing(error) => {
             if error.is_too_fast() {
@@ -92,15 +95,10 @@ enum Found {
     Answer(crate::wechat::Refund),
     /// Refused for good: the points go back.
     Refused(Refusal),
-    /// Nothing was tried, and nothing will be until somebody acts, which may take days.
-    Waits {
-        /// What it waits for.
-        cause: &'static str,
-        /// A stable code.
-        code: &'static str,
-        /// What was said.
-        refusal: Refusal,
-    },
+    /// There is not enough money on the merchant's account, which may take days.
+    NotEnough(Refusal),
+    /// Our clock is off, or our key is not the merchant's. Another worker's may be right.
+    NotBelieved(Refusal),
     /// Nothing that can be concluded from, or a refusal that another try may turn.
     Nothing(Error),
 }
@@ -116,14 +114,8 @@ async fn call(wechat: &Client, refund: &Refund) -> Found {
     };
     match wechat.refund(&new).await {
         Ok(answer) => Found::Answer(answer),
-        Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => {
-            Found::Waits { cause: "money on the merchant's account", code: "not_enough", refusal }
-        }
-        // Our clock is off, or our key is not the merchant's. Another worker's may be right: what one gets wrong must not
-        // spend the refund's attempts.
-        Err(Error::NotAuthenticated(refusal)) if refusal.status == 401 => {
-            Found::Waits { cause: "a request that is signed and timed right", code: "sign_error", refusal }
-        }
+        Err(Error::Rejected(refusal)) if refusal.is("NOT_ENOUGH") => Found::NotEnough(refusal),
+        Err(Error::NotAuthenticated(refusal)) if refusal.status == 401 => Found::NotBelieved(refusal),
         // It may be refused because it is there already: an earlier call went through although its answer was lost. Only
         // when WeChat Pay has none of this number do the points go back.
         Err(Error::Rejected(refusal)) if is_for_good(&refusal) => match wechat.find_refund(&refund.refund_no).await {
@@ -148,8 +140,24 @@ fn is_for_good(refusal: &Refusal) -> bool {
 async fn find(wechat: &Client, refund: &Refund) -> Found {
     match wechat.find_refund(&refund.refund_no).await {
         Ok(answer) => Found::Answer(answer),
+        Err(Error::NotAuthenticated(refusal)) if refusal.status == 401 => Found::NotBelieved(refusal),
         Err(error) => Found::Nothing(error),
     }
+}
+
+/// Puts off what has not failed: it waits for `cause`, and somebody must hear of it.
+async fn wait(
+    db: &PgPool,
+    refund: &Refund,
+    attempts: i32,
+    after: TimeDelta,
+    code: &str,
+    cause: &str,
+    refusal: &Refusal,
+) -> sqlx::Result<Stepped> {
+    tracing::error!(refund.no = %refund.refund_no, code, "refund {} waits for {cause}: {refusal}", refund.refund_no);
+    sql::wait(db, refund, attempts, after, Trouble { code, message: &refusal.message }).await?;
+    Ok(Stepped::Again { after, step: None })
 }
 
 async fn conclude(

@@ -9,7 +9,8 @@ use crate::{
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
 
-/// Which refunds a worker looks for.
+/// Which refunds a worker looks for. Those that are named and those that are due are looked for in ways of their own: in one
+/// condition for both, a plan that is made once reads all that is due for each name.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Of these only.
@@ -23,12 +24,15 @@ pub async fn count_due(db: impl PgExecutor<'_>, wanted: Wanted<'_>, most: i64) -
     sqlx::query_scalar!(
         r#"
         select count(*) as "due!" from (
-            select from payment_refunds
-            where next_attempt_at <= now() + make_interval(secs => greatest($3::float8, 0))
-              and (status <> 'pending' and next_attempt_at <= now()
-                   or status = 'pending' and next_attempt_at <= now() + make_interval(secs => $3))
-              and ($1::text[] is null or refund_no = any($1))
-            limit $2
+            (select 1 from payment_refunds
+             where $1::text[] is null and next_attempt_at <= now() + make_interval(secs => greatest($3::float8, 0))
+               and (status <> 'pending' and next_attempt_at <= now()
+                    or status = 'pending' and next_attempt_at <= now() + make_interval(secs => $3))
+             limit $2)
+            union all
+            select 1 from unnest($1) as wanted (refund_no) join payment_refunds r using (refund_no)
+            where case when r.status = 'pending' then r.next_attempt_at <= now() + make_interval(secs => $3)
+                       else r.next_attempt_at <= now() end
         ) as due
         "#,
         wanted.only as Option<&[RefundNo]>,
@@ -52,16 +56,22 @@ pub async fn claim(
         r#"
         with due as materialized (
             select refund_no from payment_refunds
-            where next_attempt_at <= now() + make_interval(secs => greatest($4::float8, 0))
+            where $1::text[] is null and next_attempt_at <= now() + make_interval(secs => greatest($4::float8, 0))
               and (status <> 'pending' and next_attempt_at <= now()
                    or status = 'pending' and next_attempt_at <= now() + make_interval(secs => $4))
-              and ($1::text[] is null or refund_no = any($1))
             order by next_attempt_at
             limit $2
             for no key update skip locked
+        ), named as materialized (
+            select r.refund_no from unnest($1) as wanted (refund_no) join payment_refunds r using (refund_no)
+            where case when r.status = 'pending' then r.next_attempt_at <= now() + make_interval(secs => $4)
+                       else r.next_attempt_at <= now() end
+            limit $2
+            for no key update of r skip locked
         )
         update payment_refunds r set next_attempt_at = now() + make_interval(secs => $3)
-        from due where r.refund_no = due.refund_no
+        from (select refund_no from due union select refund_no from named) as claimed
+        where r.refund_no = claimed.refund_no
         returning r.refund_no as "refund_no: RefundNo", order_no as "order_no: OrderNo", origin as "origin: Origin",
                   amount as "amount: Fen", currency, points as "points: Points", bonus_points as "bonus_points: Points",
                   reason, status as "status: RefundStatus", wechat_refund_id, failure_reason,
@@ -115,18 +125,19 @@ pub async fn put_off(
     Ok(())
 }
 
-/// The same for one that waits for money: it was asked for and has not failed, so the ladder begins again.
+/// The same for one that waits for something and has not failed: `attempts` is where it is on the ladder then.
 pub async fn wait(
     db: impl PgExecutor<'_>,
     refund: &Refund,
+    attempts: i32,
     next_attempt_in: TimeDelta,
     trouble: Trouble<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update payment_refunds
-        set attempts = 0, next_attempt_at = now() + make_interval(secs => $4), error_code = $5, error_message = $6,
-            failure_reason = $5 || ': ' || $6, updated_at = now()
+        set attempts = $7, next_attempt_at = now() + make_interval(secs => $4), error_code = $5, error_message = $6,
+            failure_reason = case when status = 'abnormal' then failure_reason else $5 || ': ' || $6 end, updated_at = now()
         where refund_no = $1 and status = $2 and attempts = $3
         "#,
         refund.refund_no as _,
@@ -135,6 +146,7 @@ pub async fn wait(
         next_attempt_in.as_seconds_f64(),
         trouble.code,
         trouble.message,
+        attempts,
     )
     .execute(db)
     .await?;
