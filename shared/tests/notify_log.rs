@@ -30,14 +30,19 @@ async fn close(tx: &mut PgTransaction<'_>, id: NotifyId, outcome: Outcome) -> Ve
     sql::close(tx, &[closing], "here:1", None).await.expect("closed")
 }
 
+/// Claims, and lets go again: a transaction that is only dropped may hold its locks for a moment longer.
 async fn claim(db: &PgPool, ids: &[NotifyId]) -> Vec<NotifyId> {
     let mut tx = db.begin().await.expect("a transaction");
-    sql::claim(&mut tx, ids).await.expect("claimed").into_iter().map(|row| row.id).collect()
+    let claimed = sql::claim(&mut tx, ids).await.expect("claimed");
+    tx.rollback().await.expect("rolled back");
+    claimed.into_iter().map(|row| row.id).collect()
 }
 
 async fn claim_due(db: &PgPool) -> usize {
     let mut tx = db.begin().await.expect("a transaction");
-    sql::claim_due(&mut tx, 10, TimeDelta::zero()).await.expect("claimed").len()
+    let claimed = sql::claim_due(&mut tx, 10, TimeDelta::zero()).await.expect("claimed");
+    tx.rollback().await.expect("rolled back");
+    claimed.len()
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
@@ -73,7 +78,7 @@ async fn a_row_is_due_when_its_time_has_come(db: PgPool) {
     let mut tx = db.begin().await.expect("a transaction");
     let due = sql::claim_due(&mut tx, 10, TimeDelta::hours(1)).await.expect("claimed");
     assert!(due.is_empty(), "the broker has an hour to deliver it");
-    drop(tx);
+    tx.rollback().await.expect("rolled back");
     assert_eq!(claim(&db, &[row.id]).await, [row.id], "and it is handled whenever it does");
 
     let mut tx = db.begin().await.expect("a transaction");
