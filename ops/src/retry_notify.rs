@@ -21,6 +21,7 @@ use std::{
     io::{IsTerminal, stdin},
     process::ExitCode,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a shell makes of a program that was interrupted.
 const INTERRUPTED: u8 = 130;
@@ -104,21 +105,28 @@ pub async fn run(arguments: &Arguments, database: &DatabaseConfig, per_second: u
         Some(id) => plan_one(&db, id).await?,
         None => plan_many(&db, &filter).await.context("the notify log cannot be read")?,
     };
-    if !plan.waiting.is_empty() {
-        println!("{} were given back earlier and wait for their turn", plan.waiting.len());
-    }
-    if arguments.dry_run || plan.count == 0 && plan.waiting.is_empty() {
+    let earlier = plan.waiting.len();
+    let tell = || println!("{earlier} were given back earlier and wait for their turn");
+    if arguments.dry_run || plan.count == 0 && earlier == 0 {
+        if earlier > 0 {
+            tell();
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if plan.count > 0 && !arguments.yes && !is_confirmed(plan.count)? {
         println!("nothing was done");
         return Ok(ExitCode::SUCCESS);
     }
+    // From here on Ctrl-C ends the watching only; so it must be heard before anything is said that may be answered with it.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    if earlier > 0 {
+        tell();
+    }
     let mut watch = Watch::new();
     let rate = arguments.rate.unwrap_or(per_second);
     let all_tried = tokio::select! {
         all_tried = carry_out(&db, arguments, &filter, plan, rate, &mut watch) => all_tried?,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupt.recv() => {
             watch.end();
             eprintln!("not watched any more; {}", goes_on(&watch));
             return Ok(ExitCode::from(INTERRUPTED));

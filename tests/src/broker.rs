@@ -13,12 +13,16 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Where Debian keeps the scripts that do not insist on a user.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 /// A node takes about 15 s on a quiet machine.
 const START_DEADLINE: Duration = Duration::from_mins(3);
+
+/// For each answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running node.
 #[derive(Debug)]
@@ -102,22 +106,25 @@ impl Broker {
 
     /// Whether it lets us in.
     pub async fn answers(&self) -> bool {
-        self.connect().await.is_ok()
+        self.connect().await.is_some()
     }
 
-    /// How many messages a queue holds that nobody has in hand.
-    ///
-    /// # Panics
-    /// When there is no such queue.
-    pub async fn messages(&self, queue: &str) -> u32 {
-        let channel = self.connect().await.expect("the broker").create_channel().await.expect("a channel");
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("the queue");
-        queue.message_count()
+    /// How many messages a queue holds that nobody has in hand; `None` when it does not say.
+    pub async fn messages(&self, queue: &str) -> Option<u32> {
+        let connection = self.connect().await?;
+        let ask = async {
+            let channel = connection.create_channel().await?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(queue.into(), options, FieldTable::default()).await
+        };
+        Some(timeout(ANSWER_TIMEOUT, ask).await.ok()?.ok()?.message_count())
     }
 
-    async fn connect(&self) -> lapin::Result<Connection> {
-        Connection::connect(&self.url(), ConnectionProperties::default()).await
+    /// A node that is starting or dying may take a connection, and then the client waits for ever.
+    async fn connect(&self) -> Option<Connection> {
+        let url = self.url();
+        let connecting = Connection::connect(&url, ConnectionProperties::default());
+        timeout(ANSWER_TIMEOUT, connecting).await.ok()?.ok()
     }
 
     async fn is_up(&self) {

@@ -20,9 +20,10 @@ async fn without_rabbitmq_the_rescue_loop_credits_everything_and_with_it_the_nor
 
     rabbitmq.restore();
     let connected = async || {
-        let twice = |process: &system_tests::Process, line: &str| process.log().matches(line).count() >= 2;
-        twice(&system.apis[0], "RabbitMQ connected for publishing")
-            && system.workers.iter().all(|worker| twice(worker, ".notify\n"))
+        let twice = |process: &system_tests::Process, end: &str| {
+            process.log().lines().filter(|line| line.contains("RabbitMQ connected") && line.ends_with(end)).count() >= 2
+        };
+        twice(&system.apis[0], "for publishing") && system.workers.iter().all(|worker| twice(worker, ".notify"))
     };
     eventually("everybody has found the broker again", SOON, connected, |all| *all).await;
     let rescued = || system.workers.iter().map(|worker| worker.log().matches("rescue:").count()).sum::<usize>();

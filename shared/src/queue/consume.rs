@@ -3,7 +3,7 @@
 use super::{BrokerConfig, Error, Link, connect, decode, reconnect_pause, topology};
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
-    Connection,
+    Channel, Connection,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
@@ -122,13 +122,13 @@ impl<T: DeserializeOwned> Consumer<T> {
 }
 
 async fn open(config: &BrokerConfig, queue: &str) -> Result<Session, Error> {
-    let connection = connect(config, "recharge worker").await?;
-    let channel = connection.create_channel().await?;
-    topology::declare(&channel, &config.names).await?;
-    channel.basic_qos(PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
-    let stream = channel
-        .basic_consume(ShortString::from(queue), "".into(), BasicConsumeOptions::default(), FieldTable::default())
-        .await?;
+    let set_up = async |channel: &Channel| {
+        topology::declare(channel, &config.names).await?;
+        channel.basic_qos(PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        Ok(channel.basic_consume(ShortString::from(queue), "".into(), options, FieldTable::default()).await?)
+    };
+    let (connection, _, stream) = connect(config, "recharge worker", set_up).await?;
     Ok(Session { stream, _connection: connection })
 }
 

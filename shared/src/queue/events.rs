@@ -7,7 +7,7 @@ use super::{
 use crate::orders::OrderNo;
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Connection,
+    BasicProperties, Channel,
     options::{BasicConsumeOptions, BasicPublishOptions},
     types::{FieldTable, ShortString},
 };
@@ -83,11 +83,12 @@ async fn listening_session(
     link: &Link,
     hear: &impl Fn(Heard),
 ) -> Result<std::convert::Infallible, Error> {
-    let connection = connect(config, "recharge listener").await?;
-    let channel = connection.create_channel().await?;
-    let queue = topology::declare_listener(&channel, &config.names).await?;
-    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-    let mut messages = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+    let set_up = async |channel: &Channel| {
+        let queue = topology::declare_listener(channel, &config.names).await?;
+        let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+        Ok(channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?)
+    };
+    let (_connection, _, mut messages) = connect(config, "recharge listener", set_up).await?;
     link.set(true);
     tracing::debug!("listening for changed orders");
     hear(Heard::Connected);
@@ -115,9 +116,8 @@ async fn announcing_session(
     link: &Link,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let connection: Connection = connect(config, "recharge announcer").await?;
-    let channel = connection.create_channel().await?;
-    topology::declare_events(&channel, &config.names).await?;
+    let set_up = async |channel: &Channel| topology::declare_events(channel, &config.names).await;
+    let (connection, channel, ()) = connect(config, "recharge announcer", set_up).await?;
     link.set(true);
     loop {
         let orders = tokio::select! {

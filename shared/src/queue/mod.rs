@@ -13,7 +13,7 @@ pub use events::{Announcer, Heard, listen};
 pub use publish::Publisher;
 pub use topology::{Line, QueueNames, WorkQueues};
 
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -23,8 +23,11 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::timeout;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For declaring everything: a node that has just started takes seconds for each queue.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(30);
 /// A broker that says nothing for twice this long is taken for dead.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// The largest frame, in bytes. Our messages fit in one, and the client holds room for 64 of them for each connection: with
@@ -68,17 +71,28 @@ fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<Vec<T>, serde_json::Err
     serde_json::from_slice(message)
 }
 
-async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Error> {
+/// A connection, and a channel on it that `set_up` has prepared. All within a time: a node that is starting may take a
+/// connection and then answer nothing.
+async fn connect<T>(
+    config: &BrokerConfig,
+    name: &str,
+    set_up: impl AsyncFnOnce(&Channel) -> Result<T, Error>,
+) -> Result<(Connection, Channel, T), Error> {
     let url = with_defaults(config.url.expose_secret());
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(&url, properties)).await {
-        Ok(connection) => Ok(connection?),
-        Err(_) => Err(Error::TimedOut),
-    }
+    let connecting = timeout(CONNECT_TIMEOUT, Connection::connect(&url, properties));
+    let connection = connecting.await.map_err(|_| Error::TimedOut)??;
+    let set_up = async {
+        let channel = connection.create_channel().await?;
+        let made = set_up(&channel).await?;
+        Ok((channel, made))
+    };
+    let (channel, made) = timeout(SET_UP_TIMEOUT, set_up).await.unwrap_or(Err(Error::TimedOut))?;
+    Ok((connection, channel, made))
 }
 
 async fn within_timeout<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(PUBLISH_TIMEOUT, step).await {
+    match timeout(PUBLISH_TIMEOUT, step).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Error::TimedOut),
     }

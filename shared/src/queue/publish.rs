@@ -109,10 +109,11 @@ async fn session(
     link: &Link,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let connection = connect(config, "recharge publisher").await?;
-    let channel = connection.create_channel().await?;
-    topology::declare(&channel, &config.names).await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let set_up = async |channel: &Channel| {
+        topology::declare(channel, &config.names).await?;
+        Ok(channel.confirm_select(ConfirmSelectOptions::default()).await?)
+    };
+    let (connection, channel, ()) = connect(config, "recharge publisher", set_up).await?;
     link.set(true);
     tracing::info!("RabbitMQ connected for publishing");
 

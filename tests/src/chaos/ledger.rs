@@ -8,7 +8,10 @@ use crate::System;
 use reqwest::Method;
 use serde_json::Value;
 use sqlx::{PgPool, Row, postgres::PgRow};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -82,7 +85,7 @@ async fn unsettled(system: &System) -> Unsettled {
 /// What WeChat Pay knows, and what it did to its callbacks.
 pub async fn theirs(system: &System) -> (Theirs, Callbacks) {
     let books = system.control(Method::GET, "/control/books", None).await;
-    let mut theirs = Theirs { open: list(&books["open"]).map(text).collect(), ..Theirs::default() };
+    let mut theirs = Theirs { open: open(&books), ..Theirs::default() };
     for payment in list(&books["payments"]) {
         let known =
             Payment { transaction_id: text(&payment["transactionId"]), amount: payment["total"].as_i64().unwrap_or(0) };
@@ -104,6 +107,15 @@ pub async fn theirs(system: &System) -> (Theirs, Callbacks) {
         }
     }
     (theirs, callbacks)
+}
+
+/// The orders that can still be paid.
+pub async fn still_open(system: &System) -> BTreeSet<String> {
+    open(&system.control(Method::GET, "/control/books", None).await)
+}
+
+fn open(books: &Value) -> BTreeSet<String> {
+    list(&books["open"]).map(text).collect()
 }
 
 fn count(id: &str, attempt: &Value, theirs: &mut Theirs, callbacks: &mut Callbacks) {

@@ -121,8 +121,10 @@ fn access(world: &World) -> Access {
 async fn conclude(world: &mut World, settings: &Settings, plan: &Plan, tally: Tally, started_ms: i64) -> Report {
     let mut findings = tally.findings;
     findings.append(&mut world.findings);
-    let (theirs, callbacks) = ledger::theirs(&world.system).await;
+    let (mut theirs, callbacks) = ledger::theirs(&world.system).await;
     let ours = ledger::ours(&world.system.db).await.expect("the database is up");
+    // After ours: orders go on expiring, and what has expired between the two looks was closed there first.
+    theirs.open = ledger::still_open(&world.system).await;
     let told = Told { orders: &tally.orders, refunds: &tally.refunds, cancelled: &tally.cancelled };
     let complaints = books::compare(&theirs, &ours, told);
     let (lost, doubled) = (complaints.lost(), complaints.doubled());
