@@ -81,6 +81,24 @@ async fn a_stop_finishes_what_is_in_hand() {
     system.finish().await;
 }
 
+/// It takes connections and answers nothing: what is being connected has nothing in hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_hangs_keeps_nobody_from_stopping() {
+    let system = Builder::default().workers(0).start().await;
+    system.rabbitmq.as_ref().expect("broker mode").stall();
+    let mut env = system.env.clone();
+    env.insert("SHUTDOWN_GRACE_SECONDS".into(), "2".into());
+    for name in ["api", "worker"] {
+        let mut process = Process::start(name, &[], &env);
+        process.listening().await;
+        process.signal("TERM");
+        assert_eq!(process.ended(SOON).await.code(), Some(0), "{name}");
+        assert!(!process.log().contains("SHUTDOWN_GRACE_SECONDS"), "{name}: {}", process.log());
+    }
+    system.rabbitmq.as_ref().expect("broker mode").restore();
+    system.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_argument_is_refused() {
     assert!(binary("api").exists());

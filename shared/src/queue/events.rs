@@ -117,7 +117,9 @@ async fn announcing_session(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let set_up = async |channel: &Channel| topology::declare_events(channel, &config.names).await;
-    let (connection, channel, ()) = connect(config, "recharge announcer", set_up).await?;
+    let connecting = stop.run_until_cancelled(connect(config, "recharge announcer", set_up)).await;
+    let Some(connected) = connecting else { return Ok(()) };
+    let (connection, channel, ()) = connected?;
     link.set(true);
     loop {
         let orders = tokio::select! {

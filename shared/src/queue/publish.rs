@@ -113,7 +113,10 @@ async fn session(
         topology::declare(channel, &config.names).await?;
         Ok(channel.confirm_select(ConfirmSelectOptions::default()).await?)
     };
-    let (connection, channel, ()) = connect(config, "recharge publisher", set_up).await?;
+    // Until it is connected nothing was handed over, so a stop has nothing to wait for.
+    let connecting = stop.run_until_cancelled(connect(config, "recharge publisher", set_up)).await;
+    let Some(connected) = connecting else { return Ok(()) };
+    let (connection, channel, ()) = connected?;
     link.set(true);
     tracing::info!("RabbitMQ connected for publishing");
 
