@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -31,11 +31,17 @@ pub fn router(app: Arc<App>) -> Router {
 /// What surrounds every answer, from the outside in: it is timed, it has its id, a panic costs nothing else, and its caller is
 /// within the limits. One layer, because each would cost every callback an allocation and a clone of its route.
 async fn surround(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let answer = async |request| {
-        let answer = AssertUnwindSafe(limits::limited(&app, request, next)).catch_unwind();
-        answer.await.unwrap_or_else(|panic| panicked(&*panic))
-    };
+    let answer = |request| unpanicked(limits::limited(&app, request, next));
     health::measured(request, |request| request_id::identified(request, answer)).await
+}
+
+/// A bug of ours must cost one answer, not the process.
+async fn unpanicked(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        tracing::error!("a handler panicked: {}", text.unwrap_or("no message"));
+        ApiError::Panic.into_response()
+    })
 }
 
 fn described() -> OpenApiRouter<Arc<App>> {
@@ -69,17 +75,19 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::metrics))
 }
 
-/// A bug of ours must cost one answer, not the process.
-fn panicked(panic: &(dyn Any + Send)) -> Response {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!("a handler panicked: {}", text.unwrap_or("no message"));
-    ApiError::Panic.into_response()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::described;
+    use super::{described, unpanicked};
+    use axum::{http::StatusCode, response::Response};
     use serde_json::Value;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let answer = unpanicked(async { panic!("a bug") }).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert_eq!(unpanicked(async { Response::default() }).await.status(), StatusCode::OK);
+    }
 
     /// The whole surface, a line for each route: what it needs, and every status that it may answer.
     #[test]
