@@ -22,6 +22,8 @@ pub async fn delete_queues(url: &str, prefix: &str) -> anyhow::Result<()> {
             channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
         }
     }
+    // There when a loop of the ceilings has broken off.
+    channel.queue_delete(format!("{prefix}.ceiling").as_str().into(), QueueDeleteOptions::default()).await?;
     let events = format!("{prefix}.events");
     channel.exchange_delete(events.as_str().into(), ExchangeDeleteOptions::default()).await?;
     connection.close(200, "done".into()).await?;

@@ -106,11 +106,13 @@ pub async fn run(arguments: &Arguments, database: &DatabaseConfig, per_second: u
         None => plan_many(&db, &filter).await.context("the notify log cannot be read")?,
     };
     let earlier = plan.waiting.len();
-    let tell = || println!("{earlier} were given back earlier and wait for their turn");
-    if arguments.dry_run || plan.count == 0 && earlier == 0 {
+    let tell_earlier = || {
         if earlier > 0 {
-            tell();
+            println!("{earlier} were given back earlier and wait for their turn");
         }
+    };
+    if arguments.dry_run || plan.count == 0 && earlier == 0 {
+        tell_earlier();
         return Ok(ExitCode::SUCCESS);
     }
     if plan.count > 0 && !arguments.yes && !is_confirmed(plan.count)? {
@@ -119,9 +121,7 @@ pub async fn run(arguments: &Arguments, database: &DatabaseConfig, per_second: u
     }
     // From here on Ctrl-C ends the watching only; so it must be heard before anything is said that may be answered with it.
     let mut interrupt = signal(SignalKind::interrupt())?;
-    if earlier > 0 {
-        tell();
-    }
+    tell_earlier();
     let mut watch = Watch::new();
     let rate = arguments.rate.unwrap_or(per_second);
     let all_tried = tokio::select! {

@@ -82,10 +82,10 @@ async fn unsettled(system: &System) -> Unsettled {
     left.into_iter().filter(|(_, number)| *number != 0).collect()
 }
 
-/// What WeChat Pay knows, and what it did to its callbacks.
+/// What WeChat Pay knows, but for what is still open there, and what it did to its callbacks.
 pub async fn theirs(system: &System) -> (Theirs, Callbacks) {
     let books = system.control(Method::GET, "/control/books", None).await;
-    let mut theirs = Theirs { open: open(&books), ..Theirs::default() };
+    let mut theirs = Theirs::default();
     for payment in list(&books["payments"]) {
         let known =
             Payment { transaction_id: text(&payment["transactionId"]), amount: payment["total"].as_i64().unwrap_or(0) };
@@ -111,10 +111,7 @@ pub async fn theirs(system: &System) -> (Theirs, Callbacks) {
 
 /// The orders that can still be paid.
 pub async fn still_open(system: &System) -> BTreeSet<String> {
-    open(&system.control(Method::GET, "/control/books", None).await)
-}
-
-fn open(books: &Value) -> BTreeSet<String> {
+    let books = system.control(Method::GET, "/control/books", None).await;
     list(&books["open"]).map(text).collect()
 }
 
