@@ -51,7 +51,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The system's own takes a fifth of the time of a callback; this one a third of that.
+/// The system's own took a fifth of this process's time under callbacks (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
