@@ -1,7 +1,7 @@
 //! Refunds of one order: asked for here, begun in WeChat Pay's console, and told of.
 
 use crate::{
-    meeting::{AMY, BOB, assert_sound, in_turn, of, world},
+    meeting::{AMY, BOB, ORDER2, assert_sound, in_turn, of, world},
     money::{is_applied, paid, succeeded, tell},
 };
 use shared::{
@@ -43,6 +43,23 @@ fn refused(created: Result<Created, CreateError>) -> NotAllowed {
         Err(CreateError::NotAllowed(why)) => why,
         other => panic!("{other:?}"),
     }
+}
+
+/// The first to lock the order decides what the other finds.
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn a_refund_meets_the_notification_that_pays_its_order(db: PgPool) {
+    world(&db).await;
+    let (settled, asked) = in_turn(&db, AMY, paid(&db, &["ORDER1"]), ask_back(db.clone(), "ORDER1", None, None)).await;
+    assert_eq!((settled, new(asked).amount.get()), (1, 100));
+
+    let (asked, settled) =
+        in_turn(&db, ORDER2, ask_back(db.clone(), "ORDER2", None, None), paid(&db, &["ORDER2"])).await;
+    assert_eq!((refused(asked), settled), (NotAllowed::NotPaid, 1));
+
+    let news = |order_no: &str| tell(db.clone(), vec![succeeded(&format!("console{order_no}"), order_no, 100)]);
+    let (settled, told) = in_turn(&db, AMY, paid(&db, &["ORDER4"]), news("ORDER4")).await;
+    assert!(settled == 1 && is_applied(&told));
+    assert_sound(&db, 105).await;
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
