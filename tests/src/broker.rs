@@ -106,25 +106,12 @@ impl Broker {
 
     /// Whether it lets us in.
     pub async fn answers(&self) -> bool {
-        self.connect().await.is_some()
+        connect(&self.url()).await.is_some()
     }
 
     /// How many messages a queue holds that nobody has in hand; `None` when it does not say.
     pub async fn messages(&self, queue: &str) -> Option<u32> {
-        let connection = self.connect().await?;
-        let ask = async {
-            let channel = connection.create_channel().await?;
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(queue.into(), options, FieldTable::default()).await
-        };
-        Some(timeout(ANSWER_TIMEOUT, ask).await.ok()?.ok()?.message_count())
-    }
-
-    /// A node that is starting or dying may take a connection, and then the client waits for ever.
-    async fn connect(&self) -> Option<Connection> {
-        let url = self.url();
-        let connecting = Connection::connect(&url, ConnectionProperties::default());
-        timeout(ANSWER_TIMEOUT, connecting).await.ok()?.ok()
+        messages(&self.url(), queue).await
     }
 
     async fn is_up(&self) {
@@ -138,6 +125,22 @@ impl Drop for Broker {
         self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// How many messages a queue of the broker at `url` holds that nobody has in hand; `None` when it does not say.
+pub async fn messages(url: &str, queue: &str) -> Option<u32> {
+    let connection = connect(url).await?;
+    let ask = async {
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.into(), options, FieldTable::default()).await
+    };
+    Some(timeout(ANSWER_TIMEOUT, ask).await.ok()?.ok()?.message_count())
+}
+
+/// A node that is starting or dying may take a connection, and then the client waits for ever.
+async fn connect(url: &str) -> Option<Connection> {
+    timeout(ANSWER_TIMEOUT, Connection::connect(url, ConnectionProperties::default())).await.ok()?.ok()
 }
 
 /// Publishes a message to a queue of the broker at `url`.

@@ -18,7 +18,7 @@ mod system;
 mod wait;
 mod wechat;
 
-pub use broker::{Broker, publish};
+pub use broker::{Broker, messages, publish};
 pub use builder::Builder;
 pub use callback::Callback;
 pub use caller::Caller;

@@ -6,7 +6,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, os::unix::process::ExitStatusExt};
-use system_tests::{Builder, Process, SOON, System, eventually, ops};
+use system_tests::{Builder, Process, SOON, System, eventually, messages, ops};
 
 const CRASH_AT: &str = "RECHARGE_CRASH_AT";
 const SIGABRT: i32 = 6;
@@ -150,6 +150,13 @@ async fn no_point_is_left_out_and_no_other_is_taken() {
     assert_eq!(groups.concat().into_iter().collect::<BTreeSet<_>>(), known);
 }
 
+/// Waits until so many notifications wait for a worker at the broker.
+async fn wait_for_queue(system: &System, expected: u32) {
+    let (url, queue) = (&system.env["AMQP_URL"], format!("{}.notify", system.env["QUEUE_PREFIX"]));
+    let ask = async || messages(url, &queue).await;
+    eventually(&format!("{expected} in the queue"), SOON, ask, |messages| *messages == Some(expected)).await;
+}
+
 async fn with_notifications(builder: Builder, points: &[&str]) {
     let mut system = builder.start().await;
     let numbers = system.bulk_orders(points.len(), 2).await;
@@ -162,9 +169,19 @@ async fn with_notifications(builder: Builder, points: &[&str]) {
             let later = "update payment_notify_logs set next_attempt_at = now() + interval '1 hour'
                 where process_status = 'received'";
             sqlx::query(later).execute(&system.db).await.expect("the database");
+            if *point != "acked" {
+                wait_for_queue(&system, 1).await;
+            }
         }
         start(&mut system, Who::Worker).await;
         system.wait_for_log(&[("processed", processed)]).await;
+        if system.rabbitmq.is_some() {
+            // Done may have been the dead worker's; this one has its message in hand, and acks it before it goes. Else the
+            // next one, which is to die of another, would meet it.
+            wait_for_queue(&system, 0).await;
+            system.workers[0].signal("TERM");
+            assert_eq!(system.workers[0].ended(SOON).await.code(), Some(0), "{point}");
+        }
     }
     settle(system).await;
 }
