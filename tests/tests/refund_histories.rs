@@ -11,7 +11,7 @@ use std::{
 use system_tests::{Builder, Callback, Process, SOON, System, eventually};
 
 /// Histories that are played every time; one more is new each time. A seed that has failed belongs here.
-const SEEDS: [u64; 3] = [2, 3, 4];
+const SEEDS: [u64; 4] = [2, 3, 4, 913_462];
 const ORDERS: usize = 4;
 const STEPS: usize = 30;
 
@@ -237,8 +237,19 @@ impl History<'_> {
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
     }
 
+    /// Every callback comes to its end. A history may have killed three workers in a row over the same one: it is taken for
+    /// poison then, and an operator, who knows who did it, has it tried again.
+    async fn handle_all(&self) {
+        let unfinished = "select count(*) from payment_notify_logs where process_status in ('received', 'retrying')";
+        self.system.wait_for_count("every callback is handled", unfinished, 0).await;
+        let retried = self.system.ops(&["retry-notify", "--status", "dead", "--error-code", "poison", "--yes"]);
+        assert_eq!(retried.code, Some(0), "{} {}", retried.out, retried.err);
+        self.system.wait_for_count("what was taken for poison is handled", unfinished, 0).await;
+    }
+
     /// The books are WeChat Pay's: the same refunds, but for those that failed here and are not there.
     async fn check(&self, seed: u64) {
+        self.handle_all().await;
         let there: BTreeMap<String, (i64, String)> = self
             .at_wechat()
             .await
@@ -276,8 +287,8 @@ impl History<'_> {
             assert!(went <= 100, "seed {seed}: {went} of 100 fen went back");
             assert_eq!(self.system.order_state(order_no).await, (status.into(), went), "seed {seed}");
         }
-        let unfinished = "select count(*) from payment_notify_logs where process_status in ('received', 'retrying')";
-        self.system.wait_for_count("every callback is handled", unfinished, 0).await;
+        // What WeChat Pay has repeated in the meantime too.
+        self.handle_all().await;
         let log = self.system.log().await;
         assert!(log.keys().all(|key| matches!(key.as_str(), "processed" | "duplicate")), "seed {seed}: {log:?}");
         let audit = self.system.ops(&["audit"]);
