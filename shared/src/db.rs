@@ -4,8 +4,8 @@ use crate::{MIGRATOR, config::DatabaseConfig};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use sqlx::{
-    Connection, PgConnection, PgExecutor, PgPool, Postgres, error::DatabaseError, migrate::MigrateDatabase,
-    postgres::PgPoolOptions,
+    Connection, PgConnection, PgExecutor, PgPool, PgTransaction, Postgres, error::DatabaseError,
+    migrate::MigrateDatabase, postgres::PgPoolOptions,
 };
 use std::time::Duration;
 
@@ -46,6 +46,18 @@ pub fn pool_for_sets(config: &DatabaseConfig, name: &str, connections: u32) -> P
     let by_index = ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"];
     let options = by_index.into_iter().map(|option| (option, "off")).chain([("plan_cache_mode", "force_generic_plan")]);
     with_options(config, name, connections, &options.collect::<Vec<_>>())
+}
+
+/// Begins a transaction that whoever asked for it may stop waiting for at any moment. A request whose client is gone is
+/// dropped where it waits; dropped while `BEGIN` is under way, sqlx (0.8, 0.9) gives the connection back with the transaction
+/// open, and what the next request writes there is acknowledged and never committed.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn begin(db: &PgPool) -> sqlx::Result<PgTransaction<'static>> {
+    let db = db.clone();
+    // A task of its own is not dropped with the request. What it has begun for nobody is rolled back there.
+    tokio::spawn(async move { db.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 fn with_options(config: &DatabaseConfig, name: &str, connections: u32, more: &[(&str, &str)]) -> PgPool {

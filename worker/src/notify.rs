@@ -224,7 +224,7 @@ impl Handler {
     /// Marks a row that cannot be applied, in a transaction of its own.
     async fn mark_failed(&self, ids: &[NotifyId], fault: &Fault) -> sqlx::Result<usize> {
         let Deps { db, opener, ladder, worker, .. } = &self.deps;
-        let mut tx = db.begin().await?;
+        let mut tx = db::begin(db).await?;
         let claimed = sql::claim(&mut tx, ids).await?;
         let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
         sql::close(&mut tx, &closings, worker, Some(self.slot)).await?;

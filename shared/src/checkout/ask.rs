@@ -2,7 +2,7 @@
 //! close always ends in the truth that WeChat Pay holds.
 
 use crate::{
-    crash,
+    crash, db,
     notify::Fault,
     orders::{Order, OrderEvent, OrderNo, sql},
     payments::{
@@ -63,7 +63,7 @@ pub async fn ask(db: &PgPool, wechat: &Client, order_no: &OrderNo) -> Result<Tru
         TradeState::NotPay | TradeState::Unknown => return Ok(Truth::Open),
     }
     let payment = wechat.payment(&transaction).map_err(AskError::Misfit)?;
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let mut decisions = apply(&mut tx, &[&payment]).await?;
     crash::point("payment applied", order_no.as_str());
     tx.commit().await?;

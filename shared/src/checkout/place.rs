@@ -3,7 +3,7 @@
 
 use super::idempotency::{Claim, Key};
 use crate::{
-    crash,
+    crash, db,
     orders::{NewOrder, Order, OrderNo, PaymentStatus, sql},
     users::UserId,
     wechat::{self, NativeOrder},
@@ -101,7 +101,7 @@ async fn store(
     let mut pause = REPEAT_PAUSE;
     let mut failed: Option<OrderNo> = None;
     loop {
-        let mut tx = db.begin().await?;
+        let mut tx = db::begin(db).await?;
         if max_open.is_some() {
             sql::lock_user(&mut tx, &order.user_id).await?;
         }

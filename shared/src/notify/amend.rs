@@ -3,7 +3,7 @@
 
 use super::retry;
 use crate::{
-    crash,
+    crash, db,
     users::UserId,
     wechat::{KeyRing, Merchant},
 };
@@ -40,7 +40,7 @@ pub fn settings(merchant: &Merchant, keys: &KeyRing) -> [Setting; 3] {
 /// # Errors
 /// What PostgreSQL says; then asking again takes up what is left.
 pub async fn amend(db: &PgPool, setting: &Setting, actor: &UserId, per_second: u32) -> sqlx::Result<usize> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('configuration ' || $1, 0))", setting.subject)
         .execute(&mut *tx)
         .await?;

@@ -9,7 +9,7 @@ pub mod sql;
 use super::{NotifyId, NotifyType, ProcessStatus};
 use crate::{
     audit::{self, Deed},
-    crash,
+    crash, db,
     orders::OrderNo,
     users::UserId,
 };
@@ -84,7 +84,7 @@ pub async fn count(db: impl PgExecutor<'_>, filter: &Filter) -> sqlx::Result<i64
 
 /// Lets one be tried again, now; `None` when there is no such row.
 pub async fn retry_one(db: &PgPool, by: By<'_>, id: NotifyId) -> sqlx::Result<Option<Retried>> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let Some(locked) = sql::lock_one(&mut tx, id).await? else {
         let exists = sql::exists(&mut *tx, id).await?;
         return Ok(exists.then_some(Retried::Unchanged));
@@ -127,7 +127,7 @@ async fn retry_chunk(
     most: i64,
     per_second: u32,
 ) -> sqlx::Result<Vec<NotifyId>> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let ids = sql::lock(&mut tx, filter, after, most).await?;
     if ids.is_empty() {
         return Ok(ids);

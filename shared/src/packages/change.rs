@@ -3,6 +3,7 @@
 use super::{Description, Package, PackageId, PackageName, sql};
 use crate::{
     audit::{self, Deed},
+    db,
     money::Fen,
     points::Points,
     users::UserId,
@@ -88,7 +89,7 @@ fn differences(before: &Terms, after: &Terms) -> Map<String, Value> {
 
 /// Adds a package.
 pub async fn create(db: &PgPool, actor: &UserId, terms: &Terms) -> sqlx::Result<Package> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let package = sql::insert(&mut *tx, terms).await?;
     let subject = package.id.get().to_string();
     let deed = Deed { actor, action: "package.create", subject, reason: None, detail: json!(terms) };
@@ -99,7 +100,7 @@ pub async fn create(db: &PgPool, actor: &UserId, terms: &Terms) -> sqlx::Result<
 
 /// Changes a package; `None` when there is none. A change that changes nothing leaves no trace.
 pub async fn change(db: &PgPool, actor: &UserId, id: PackageId, change: Change) -> sqlx::Result<Option<Package>> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let Some(package) = sql::lock(&mut tx, id).await? else { return Ok(None) };
     let before = Terms::of(&package);
     let after = change.of(&before);

@@ -4,6 +4,7 @@
 use super::{Decision, Refund, RefundEvent, RefundNo, RefundStatus, Report, apply::apply, sql};
 use crate::{
     audit::{self, Deed},
+    db,
     notify::{Fault, Ladder, retry::By},
     orders::OrderNo,
     wechat::{self, Client},
@@ -45,7 +46,7 @@ pub enum End {
 /// # Errors
 /// What PostgreSQL says.
 pub async fn retry(db: &PgPool, by: By<'_>, refund_nos: &[RefundNo]) -> sqlx::Result<Vec<RefundNo>> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let known = sql::lock(&mut tx, &refund_nos.iter().map(RefundNo::as_str).collect::<Vec<_>>()).await?;
     let woken = sql::wake(&mut *tx, refund_nos).await?;
     for refund in woken.iter().filter_map(|refund_no| known.get(refund_no)) {
@@ -77,7 +78,7 @@ pub async fn redirect(
         Err(error @ (wechat::Error::Rejected(_) | wechat::Error::NotAuthenticated(_))) => return Err(error.into()),
         answer => answer,
     };
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let known = json!({"wechatRefundId": refund_id, "outcomeKnown": answer.is_ok()});
     record(&mut tx, by, "refund.redirect", refund_no, known).await?;
     let report = answer.as_ref().ok().and_then(|answer| answer.report().ok().flatten());
@@ -120,7 +121,7 @@ pub async fn settle(
         amount: refund.amount,
         total: refund.total,
     };
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     accept(apply(&mut tx, &[&report], ladder).await?.pop())?;
     record(&mut tx, by, "refund.settle", refund_no, json!({"as": status})).await?;
     tx.commit().await?;

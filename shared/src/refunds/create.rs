@@ -145,7 +145,7 @@ pub struct Preview {
 /// # Errors
 /// [`CreateError`]
 pub async fn preview(db: &PgPool, request: &Request<'_>) -> Result<Preview, CreateError> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let Prepared { parent, amount, taken, balance_after, .. } = prepare(&mut tx, request).await?;
     tx.rollback().await?;
     Ok(Preview { user_id: parent.user_id, amount, points: taken.sum(), balance_after })
@@ -181,7 +181,7 @@ async fn prepare(tx: &mut PgTransaction<'_>, request: &Request<'_>) -> Result<Pr
 /// # Errors
 /// [`CreateError`]
 pub async fn create(db: &PgPool, request: &Request<'_>, key: Option<&Key>) -> Result<Created, CreateError> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let refund_no = RefundNo::generate();
     if let Some(key) = key {
         match key.claim(&mut tx, refund_no.as_str()).await? {

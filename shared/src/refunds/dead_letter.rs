@@ -72,7 +72,7 @@ pub struct DeadMoney {
 /// # Errors
 /// [`DeadLetterError`]
 pub async fn look(db: &PgPool, opener: &Opener, id: NotifyId) -> Result<DeadMoney, DeadLetterError> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let (_, money) = open(&mut tx, opener, id).await?;
     tx.rollback().await?;
     Ok(money)
@@ -89,7 +89,7 @@ pub async fn give_money_back(
     by: By<'_>,
     id: NotifyId,
 ) -> Result<GivenBack, DeadLetterError> {
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let (status, DeadMoney { error_code, payment }) = open(&mut tx, opener, id).await?;
     let given = match create_misdirected(&mut tx, &payment, by.reason, by.actor).await {
         Ok(refund) => GivenBack::Now(refund),

@@ -59,7 +59,7 @@ pub async fn step(
             Ok(Stepped::Again { after, step: None })
         }
         Found::Refused(refusal) => {
-            let mut tx = db.begin().await?;
+            let mut tx = db::begin(db).await?;
             let failed = fail(&mut tx, refund, &reason(&refusal)).await?;
             crash::point("refund applied", refund.refund_no.as_str());
             tx.commit().await?;
@@ -174,7 +174,7 @@ async fn conclude(
         Err(fault) => return again(db, refund, ladder, fault.code(), &fault.to_string()).await,
     };
     let event = report.event;
-    let mut tx = db.begin().await?;
+    let mut tx = db::begin(db).await?;
     let decisions = apply(&mut tx, &[&report], ladder).await?;
     crash::point("refund applied", refund.refund_no.as_str());
     tx.commit().await?;
