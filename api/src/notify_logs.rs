@@ -13,9 +13,8 @@ use crate::{
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use shared::notify::{
-    NotifyId, NotifyType, ProcessStatus,
+    NotifyHeaders, NotifyId, NotifyType, ProcessStatus,
     search::{self, Attempt, DeadLetter, Detail, Entry, Filter},
 };
 use std::sync::Arc;
@@ -136,7 +135,7 @@ pub struct NotifyDetailBody {
     log: NotifyLogBody,
     /// Those that were signed, and those that help support; as received.
     #[schema(value_type = BTreeMap<String, String>)]
-    headers: Value,
+    headers: NotifyHeaders,
     /// The bytes that were signed, as text.
     body: String,
     /// What failed, and what was done by hand; oldest first.

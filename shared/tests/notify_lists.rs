@@ -108,7 +108,7 @@ async fn one_shows_its_bytes_its_attempts_and_what_to_do(db: PgPool) {
     close(Outcome::Dead(Fault::AmountMismatch)).await;
 
     let dead = find(&db, rows[0].id).await.expect("asked").expect("there is one");
-    assert_eq!((dead.body.as_str(), &dead.headers["wechatpay-nonce"]), ("{\"a\":\"\u{fffd}\"}", &"n".into()));
+    assert_eq!((dead.body.as_str(), dead.headers.wechatpay_nonce.as_str()), ("{\"a\":\"\u{fffd}\"}", "n"));
     assert!(dead.entry.process_time_ms().is_some_and(|ms| ms >= 0));
     let attempts: Vec<_> =
         dead.attempts.iter().map(|one| (one.outcome, one.worker.as_str(), one.error_code.as_deref())).collect();

@@ -6,7 +6,7 @@ use shared::{
     db::pool_for_sets,
     notify::{Closing, Fault, NewNotify, NotifyHeaders, NotifyId, NotifyType, Outcome, sql, suspects},
 };
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{PgPool, PgTransaction, types::Json};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -52,7 +52,31 @@ async fn what_is_stored_comes_back_to_the_byte(db: PgPool) {
     let mut tx = db.begin().await.expect("a transaction");
     let claimed = sql::claim(&mut tx, &[row.id]).await.expect("claimed");
     assert_eq!(claimed.len(), 1);
-    assert_eq!((&claimed[0].body, &*claimed[0].headers, claimed[0].ladder_step), (&row.body, &row.headers, 0));
+    assert_eq!((&claimed[0].body, &claimed[0].headers, claimed[0].ladder_step), (&row.body, &row.headers, 0));
+}
+
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn headers_that_an_older_api_stored_as_an_object_are_read_as_well(db: PgPool) {
+    let headers = NotifyHeaders {
+        wechatpay_timestamp: "1764300000".into(),
+        wechatpay_nonce: "\"n\\u0041".into(),
+        wechatpay_signature: "c2lnbmF0dXJl".into(),
+        wechatpay_serial: "PUB_KEY_ID_1".into(),
+        wechatpay_signature_type: None,
+        request_id: Some("08F78BB5AF0610D302".into()),
+        content_type: Some("application/json".into()),
+        user_agent: None,
+    };
+    let row = NewNotify { headers, ..notify() };
+    store(&db, std::slice::from_ref(&row)).await;
+    sqlx::query("update payment_notify_bodies set header_values = null, headers = $1")
+        .bind(Json(&row.headers))
+        .execute(&db)
+        .await
+        .expect("changed");
+    let mut tx = db.begin().await.expect("a transaction");
+    let claimed = sql::claim(&mut tx, &[row.id]).await.expect("claimed");
+    assert_eq!(claimed[0].headers, row.headers);
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]

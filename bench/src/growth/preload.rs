@@ -59,8 +59,8 @@ const STEPS: [(&str, &str); 6] = [
     ),
     (
         "bodies",
-        "insert into payment_notify_bodies (id, headers, body)
-         select id, '{}', '{}' from payment_notify_logs
+        "insert into payment_notify_bodies (id, header_values, body)
+         select id, repeat(E'\\n', 7), '{}' from payment_notify_logs
          where order_no >= 'old' || lpad({first}::text, 12, '0') and order_no < 'old' || lpad({end}::text, 12, '0')",
     ),
     (

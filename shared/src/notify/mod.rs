@@ -13,9 +13,11 @@ pub mod suspects;
 pub mod upkeep;
 
 mod fault;
+mod headers;
 pub(crate) mod window;
 
 pub use fault::{Class, Fault};
+pub use headers::NotifyHeaders;
 pub use ladder::Ladder;
 
 use crate::{orders::OrderNo, payments::Payment, refunds::Report};
@@ -154,33 +156,6 @@ impl ProcessStatus {
     }
 }
 
-/// The headers that are kept with a notification: those that were signed, and those that help support. Exactly as
-/// received.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct NotifyHeaders {
-    /// Unix seconds, decimal.
-    pub wechatpay_timestamp: String,
-    /// Random text of WeChat Pay's.
-    pub wechatpay_nonce: String,
-    /// Standard base64, or a probe.
-    pub wechatpay_signature: String,
-    /// `PUB_KEY_ID_…`, or a certificate's serial number.
-    pub wechatpay_serial: String,
-    /// Absent on some deliveries.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wechatpay_signature_type: Option<String>,
-    /// To quote to WeChat Pay's support.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
-    /// Usually `application/json`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
-    /// Says nothing about the sender; shown only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_agent: Option<String>,
-}
-
 /// A notification about to be stored.
 #[derive(Clone, Debug)]
 pub struct NewNotify {
@@ -212,7 +187,7 @@ pub struct Claimed {
     /// The door refused it, so that its signature may be anybody's; an operator wants it tried.
     pub refused_at_door: bool,
     /// As received.
-    pub headers: sqlx::types::Json<NotifyHeaders>,
+    pub headers: NotifyHeaders,
     /// As received.
     pub body: Vec<u8>,
 }
@@ -297,7 +272,7 @@ mod tests {
             ladder_step,
             crashes: 0,
             refused_at_door,
-            headers: sqlx::types::Json(NotifyHeaders::default()),
+            headers: NotifyHeaders::default(),
             body: Vec::new(),
         };
         Outcome::of_fault(fault, &row, Ladder::default(), 0.5)

@@ -7,11 +7,10 @@
 
 pub mod sql;
 
-use super::{NotifyId, NotifyType, ProcessStatus, remedy::remedy};
+use super::{NotifyHeaders, NotifyId, NotifyType, ProcessStatus, remedy::remedy};
 use crate::orders::OrderNo;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgPool;
 
 /// What a list is narrowed to.
@@ -96,8 +95,8 @@ pub struct DeadLetter {
 pub struct Detail {
     /// What lists show.
     pub entry: Entry,
-    /// The headers that are kept, an object.
-    pub headers: Value,
+    /// As received.
+    pub headers: NotifyHeaders,
     /// The bytes received, as text.
     pub body: String,
     /// Oldest first, at most [`MAX_ATTEMPTS`].

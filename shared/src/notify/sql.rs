@@ -3,7 +3,7 @@
 use super::{Claimed, Closing, NewNotify, NotifyHeaders, NotifyId, NotifyType};
 use crate::orders::OrderNo;
 use chrono::TimeDelta;
-use sqlx::{PgExecutor, PgTransaction, types::Json};
+use sqlx::{PgExecutor, PgTransaction};
 use uuid::Uuid;
 
 /// Stores the notifications, all or none. Accepted ones are due at once.
@@ -13,13 +13,13 @@ pub async fn insert(db: impl PgExecutor<'_>, rows: &[&NewNotify]) -> sqlx::Resul
     let codes: Vec<_> = rows.iter().map(|row| row.rejected.as_ref().map(super::Fault::code)).collect();
     let messages: Vec<_> = rows.iter().map(|row| row.rejected.as_ref().map(ToString::to_string)).collect();
     let client_ips: Vec<_> = rows.iter().map(|row| row.client_ip.as_deref()).collect();
-    let headers: Vec<_> = rows.iter().map(|row| Json(&row.headers)).collect();
+    let headers: Vec<_> = rows.iter().map(|row| row.headers.to_lines()).collect();
     let bodies: Vec<_> = rows.iter().map(|row| row.body.as_slice()).collect();
     sqlx::query!(
         r#"
         with bodies as (
-            insert into payment_notify_bodies (id, headers, body)
-            select * from unnest($1::uuid[], $6::jsonb[], $7::bytea[])
+            insert into payment_notify_bodies (id, header_values, body)
+            select * from unnest($1::uuid[], $6::text[], $7::bytea[])
         ), figures as (
             insert into payment_notify_statistics_deltas
             select date_bin('1 hour', now(), 'epoch'), notify_type, 'rejected', -1, count(*), 0
@@ -39,7 +39,7 @@ pub async fn insert(db: impl PgExecutor<'_>, rows: &[&NewNotify]) -> sqlx::Resul
         &codes as &[Option<&str>],
         &messages as &[Option<String>],
         &client_ips as &[Option<&str>],
-        &headers as &[Json<&NotifyHeaders>],
+        &headers,
         &bodies as &[&[u8]],
     )
     .execute(db)
@@ -64,7 +64,7 @@ pub async fn claim(tx: &mut PgTransaction<'_>, ids: &[NotifyId]) -> sqlx::Result
             for no key update of l skip locked
         )
         select l.id as "id: NotifyId", l.notify_type as "notify_type: NotifyType", l.ladder_step, l.crashes,
-               l.refused_at_door, b.headers as "headers: Json<NotifyHeaders>", b.body
+               l.refused_at_door, payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from locked l join payment_notify_bodies b on b.id = l.id
         order by l.id
         "#,
@@ -87,7 +87,7 @@ pub async fn claim_due(tx: &mut PgTransaction<'_>, limit: i64, grace: TimeDelta)
             for no key update skip locked
         )
         select due.id as "id: NotifyId", due.notify_type as "notify_type: NotifyType", due.ladder_step, due.crashes,
-               due.refused_at_door, b.headers as "headers: Json<NotifyHeaders>", b.body
+               due.refused_at_door, payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from due join payment_notify_bodies b on b.id = due.id
         "#,
         limit,

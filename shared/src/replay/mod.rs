@@ -133,7 +133,7 @@ impl<'a> Replay<'a> {
             return Ok(rows);
         }
         let claimed: Arc<[Claimed]> = rows.iter().map(|row| row.claimed.clone()).collect();
-        let mut tx = db::begin(&self.db).await?;
+        let mut tx = db::begin(self.db).await?;
         let handled = handle(&mut tx, &self.opener, &claimed, Ladder::default(), JITTER).await;
         tx.rollback().await?;
         match handled {
@@ -153,7 +153,7 @@ impl<'a> Replay<'a> {
 
     /// Replays one row alone, and applies what it comes to, where that is wanted.
     async fn replay(&self, id: NotifyId, set: &mut Set) -> sqlx::Result<()> {
-        let mut tx = db::begin(&self.db).await?;
+        let mut tx = db::begin(self.db).await?;
         // Somebody has it in hand, or has just let it be tried again: then it is theirs.
         let Some(row) = sql::lock(&mut tx, id).await? else { return Ok(()) };
         let claimed: Arc<[Claimed]> = Arc::new([row.claimed]);
@@ -162,7 +162,7 @@ impl<'a> Replay<'a> {
             Err(error) if db::is_outage(&error) => return Err(error),
             Err(error) => {
                 tx.rollback().await?;
-                tx = db::begin(&self.db).await?;
+                tx = db::begin(self.db).await?;
                 let outcome = Outcome::of_fault(fault_of(&error), &claimed[0], Ladder::default(), JITTER);
                 Handled::nothing(vec![Closing { id, order_no: None, outcome }])
             }

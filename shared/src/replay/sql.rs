@@ -5,7 +5,7 @@ use crate::{
     notify::{Claimed, NotifyHeaders, NotifyId, NotifyType, ProcessStatus, window::Window},
     orders::OrderNo,
 };
-use sqlx::{PgExecutor, PgTransaction, types::Json};
+use sqlx::{PgExecutor, PgTransaction};
 
 struct Row {
     id: NotifyId,
@@ -13,7 +13,7 @@ struct Row {
     status: ProcessStatus,
     error_code: Option<String>,
     ladder_step: i16,
-    headers: Json<NotifyHeaders>,
+    headers: NotifyHeaders,
     body: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn ended(
         r#"
         select l.id as "id: NotifyId", l.notify_type as "notify_type: NotifyType",
                l.process_status as "status: ProcessStatus", l.error_code, l.ladder_step,
-               b.headers as "headers: Json<NotifyHeaders>", b.body
+               payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from payment_notify_logs l join payment_notify_bodies b on b.id = l.id
         where l.process_status in ('processed', 'duplicate', 'dead') and not l.refused_at_door
           and l.error_code is distinct from 'poison'
@@ -69,7 +69,7 @@ pub(super) async fn lock(tx: &mut PgTransaction<'_>, id: NotifyId) -> sqlx::Resu
         r#"
         select l.id as "id: NotifyId", l.notify_type as "notify_type: NotifyType",
                l.process_status as "status: ProcessStatus", l.error_code, l.ladder_step,
-               b.headers as "headers: Json<NotifyHeaders>", b.body
+               payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from payment_notify_logs l join payment_notify_bodies b on b.id = l.id
         where l.id = $1 and l.process_status in ('processed', 'duplicate', 'dead')
         for no key update of l skip locked

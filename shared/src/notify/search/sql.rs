@@ -2,11 +2,10 @@
 
 use super::{Attempt, Entry, Filter};
 use crate::{
-    notify::{NotifyId, NotifyType, ProcessStatus, window::Window},
+    notify::{NotifyHeaders, NotifyId, NotifyType, ProcessStatus, window::Window},
     orders::OrderNo,
 };
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::PgExecutor;
 
 /// A page of a list.
@@ -221,13 +220,13 @@ pub async fn unfinished(db: impl PgExecutor<'_>, page: &Page) -> sqlx::Result<Ve
 }
 
 /// One, with its headers and its body.
-pub async fn find(db: impl PgExecutor<'_>, id: NotifyId) -> sqlx::Result<Option<(Entry, Value, Vec<u8>)>> {
+pub async fn find(db: impl PgExecutor<'_>, id: NotifyId) -> sqlx::Result<Option<(Entry, NotifyHeaders, Vec<u8>)>> {
     let row = sqlx::query!(
         r#"
         select l.id as "id: NotifyId", l.payment_method, l.notify_type as "notify_type: NotifyType", l.order_no,
                l.process_status as "status: ProcessStatus", l.error_code, l.error_message, l.retry_count,
                l.next_attempt_at, l.client_ip, l.created_at, l.processed_at,
-               b.headers, b.body
+               payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from payment_notify_logs l join payment_notify_bodies b on b.id = l.id
         where l.id = $1
         "#,

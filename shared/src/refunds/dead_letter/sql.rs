@@ -1,7 +1,7 @@
 //! The dead letter's query.
 
 use crate::notify::{NotifyHeaders, NotifyId, ProcessStatus};
-use sqlx::{PgTransaction, types::Json};
+use sqlx::PgTransaction;
 
 /// A notification as it was stored, and what became of it.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct Stored {
     /// Why.
     pub error_code: Option<String>,
     /// As received.
-    pub headers: Json<NotifyHeaders>,
+    pub headers: NotifyHeaders,
     /// As received.
     pub body: Vec<u8>,
 }
@@ -21,7 +21,7 @@ pub async fn lock(tx: &mut PgTransaction<'_>, id: NotifyId) -> sqlx::Result<Opti
     sqlx::query_as!(
         Stored,
         r#"
-        select l.process_status as "status: ProcessStatus", l.error_code, b.headers as "headers: Json<NotifyHeaders>", b.body
+        select l.process_status as "status: ProcessStatus", l.error_code, payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from payment_notify_logs l join payment_notify_bodies b on b.id = l.id
         where l.id = $1
         for no key update of l skip locked
