@@ -64,7 +64,8 @@ pub async fn claim(tx: &mut PgTransaction<'_>, ids: &[NotifyId]) -> sqlx::Result
             for no key update of l skip locked
         )
         select l.id as "id: NotifyId", l.notify_type as "notify_type: NotifyType", l.ladder_step, l.crashes,
-               l.refused_at_door, payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
+               l.refused_at_door,
+               payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from locked l join payment_notify_bodies b on b.id = l.id
         order by l.id
         "#,
@@ -87,7 +88,8 @@ pub async fn claim_due(tx: &mut PgTransaction<'_>, limit: i64, grace: TimeDelta)
             for no key update skip locked
         )
         select due.id as "id: NotifyId", due.notify_type as "notify_type: NotifyType", due.ladder_step, due.crashes,
-               due.refused_at_door, payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
+               due.refused_at_door,
+               payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from due join payment_notify_bodies b on b.id = due.id
         "#,
         limit,

@@ -21,7 +21,8 @@ pub async fn lock(tx: &mut PgTransaction<'_>, id: NotifyId) -> sqlx::Result<Opti
     sqlx::query_as!(
         Stored,
         r#"
-        select l.process_status as "status: ProcessStatus", l.error_code, payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
+        select l.process_status as "status: ProcessStatus", l.error_code,
+               payment_notify_header_values(b.header_values, b.headers) as "headers!: NotifyHeaders", b.body
         from payment_notify_logs l join payment_notify_bodies b on b.id = l.id
         where l.id = $1
         for no key update of l skip locked
