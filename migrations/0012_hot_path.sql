@@ -38,9 +38,6 @@ language sql stable parallel safe as $$
         coalesce(headers ->> 'content-type', ''), coalesce(headers ->> 'user-agent', '')))
 $$;
 
--- An order is written once more when it is paid, and that copy costs less log where it fits on the page of the first.
-alter table payment_orders set (fillfactor = 70);
-
 -- A bounded repetition ({1,64}) makes the regular expression a machine of hundreds of states, built anew at each evaluation,
 -- and every update of a row evaluates its checks: 10 to 80 µs each. A length and a set of letters say the same in 1 µs.
 -- Nothing has to be validated: what is there has passed the old form.
