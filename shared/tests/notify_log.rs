@@ -57,26 +57,36 @@ async fn what_is_stored_comes_back_to_the_byte(db: PgPool) {
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]
 async fn headers_that_an_older_api_stored_as_an_object_are_read_as_well(db: PgPool) {
-    let headers = NotifyHeaders {
+    let whole = NotifyHeaders {
         wechatpay_timestamp: "1764300000".into(),
         wechatpay_nonce: "\"n\\u0041".into(),
         wechatpay_signature: "c2lnbmF0dXJl".into(),
         wechatpay_serial: "PUB_KEY_ID_1".into(),
-        wechatpay_signature_type: None,
+        wechatpay_signature_type: Some("WECHATPAY2-SHA256-RSA2048".into()),
         request_id: Some("08F78BB5AF0610D302".into()),
         content_type: Some("application/json".into()),
-        user_agent: None,
+        user_agent: Some("Mozilla/4.0".into()),
     };
-    let row = NewNotify { headers, ..notify() };
-    store(&db, std::slice::from_ref(&row)).await;
-    sqlx::query("update payment_notify_bodies set header_values = null, headers = $1")
-        .bind(Json(&row.headers))
-        .execute(&db)
-        .await
-        .expect("changed");
-    let mut tx = db.begin().await.expect("a transaction");
-    let claimed = sql::claim(&mut tx, &[row.id]).await.expect("claimed");
-    assert_eq!(claimed[0].headers, row.headers);
+    let bare = NotifyHeaders {
+        wechatpay_signature_type: None,
+        request_id: None,
+        content_type: None,
+        user_agent: None,
+        ..whole.clone()
+    };
+    for headers in [whole, bare] {
+        let row = NewNotify { headers, ..notify() };
+        store(&db, std::slice::from_ref(&row)).await;
+        sqlx::query("update payment_notify_bodies set header_values = null, headers = $1 where id = $2")
+            .bind(Json(&row.headers))
+            .bind(row.id)
+            .execute(&db)
+            .await
+            .expect("changed");
+        let mut tx = db.begin().await.expect("a transaction");
+        let claimed = sql::claim(&mut tx, &[row.id]).await.expect("claimed");
+        assert_eq!(claimed[0].headers, row.headers);
+    }
 }
 
 #[sqlx::test(migrator = "shared::MIGRATOR")]

@@ -47,7 +47,6 @@ pub async fn measure(
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    publisher.queue_delete(ShortString::from(queue.as_str()), QueueDeleteOptions::default()).await?;
     publisher.queue_declare(ShortString::from(queue.as_str()), options, arguments).await?;
 
     let begun = Instant::now();
