@@ -109,11 +109,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         publishing.spawn("publishing", task);
         publisher
     });
-    let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: publisher.as_ref().map(Publisher::link) };
+    let broker = publisher.iter().map(Publisher::link).collect();
+    let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker };
     for (name, pool) in [("api", &db), ("intake", &intake_db)] {
         metrics.watch_pool(name, pool);
     }
-    metrics.watch_link("publishing", needs.broker.as_ref());
+    metrics.watch_link("publishing", &needs.broker);
     metrics.watch_link("listening", listener.as_ref());
     metrics.watch_link("announcing", announcer.link().as_ref());
     let intake = intake::start(&intake_db, publisher.clone(), &storing, &stop_storing);

@@ -16,8 +16,8 @@ pub struct Needs {
     pub db: PgPool,
     /// Without one nothing can be verified.
     pub keys: Arc<KeyRing>,
-    /// Without it things are slower; `None` in embedded mode.
-    pub broker: Option<Link>,
+    /// Without all of them things are slower; none in embedded mode.
+    pub broker: Vec<Link>,
 }
 
 /// How one need stands.
@@ -50,7 +50,8 @@ impl Needs {
     pub async fn check(&self) -> Readiness {
         let database = standing(self.is_writable().await);
         let keys = standing(!self.keys.is_empty());
-        let broker = self.broker.as_ref().map_or(Standing::Unused, |link| standing(link.is_up()));
+        let broker =
+            if self.broker.is_empty() { Standing::Unused } else { standing(self.broker.iter().all(Link::is_up)) };
         Readiness { ready: database == Standing::Up && keys == Standing::Up, database, keys, broker }
     }
 

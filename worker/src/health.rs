@@ -13,7 +13,7 @@ use shared::{health::Needs, metrics::Metrics};
 pub fn router(needs: Needs, metrics: Metrics) -> Router {
     let metrics = metrics.of_worker();
     metrics.watch_pool("worker", &needs.db);
-    metrics.watch_link("consuming", needs.broker.as_ref());
+    metrics.watch_link("consuming", &needs.broker);
     let page = async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.page());
     Router::new()
         .route("/healthz", get(async || "ok\n"))

@@ -5,6 +5,7 @@ mod amend;
 mod confirm;
 mod consume;
 mod health;
+mod in_hand;
 mod notify;
 mod refunds;
 mod rescue;
@@ -122,11 +123,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         publisher,
         ladder: config.ladder,
         worker: process::identity().into(),
+        in_hand: in_hand::InHand::default(),
     };
     let handler = || notify::Handler::new(deps.clone());
-    let link = broker.as_ref().map(|_| Link::default());
+    let links: Vec<_> = broker.iter().flat_map(|_| (0..in_hand::SETS).map(|_| Link::default())).collect();
     metrics.watch_link("publishing", deps.publisher.as_ref().map(Publisher::link).as_ref());
-    let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: link.clone() };
+    let needs = Needs { db: db.clone(), keys: Arc::clone(&keys), broker: links.clone() };
 
     working.spawn("keeping the metrics", metrics.clone().upkeep(stop.clone()));
     working.spawn("keeping the keys", wechat.clone().keep_keys_fresh(stop.clone()));
@@ -147,13 +149,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Without a key every row would fail, and spend an attempt.
     let rescue = rescue::run(handler(), pace, stop.clone());
     working.spawn("rescue", after_keys(Arc::clone(&keys), stop.clone(), rescue));
-    if let (Some(broker), Some(link)) = (broker, link) {
+    if let Some(broker) = broker {
         working.spawn("consuming refunds", refunder.clone().consume(broker.clone(), stop.clone()));
         working.spawn("looking after dead refunds", refunder.consume_dead(broker.clone(), stop.clone()));
         let dead = consume::run_dead(handler(), broker.clone(), Link::default(), stop.clone());
         working.spawn("looking after dead letters", after_keys(Arc::clone(&keys), stop.clone(), dead));
-        let consuming = consume::run(handler(), broker, link, stop.clone());
-        working.spawn("consuming", after_keys(keys, stop.clone(), consuming));
+        for link in links {
+            let consuming = consume::run(handler(), broker.clone(), link, stop.clone());
+            working.spawn("consuming", after_keys(Arc::clone(&keys), stop.clone(), consuming));
+        }
     } else {
         tracing::info!("embedded mode: AMQP_URL is not set, so work is taken straight from the notify log");
     }

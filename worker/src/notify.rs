@@ -1,6 +1,7 @@
 //! Handling notifications, a set at a time: claim, open, decide, write, in one transaction. The log is the truth; an id may
 //! come twice, late, or after its work is done.
 
+use crate::in_hand::InHand;
 use chrono::TimeDelta;
 use shared::{
     checkout::{Truth, ask, budget::Budget},
@@ -68,6 +69,8 @@ pub struct Deps {
     pub ladder: Ladder,
     /// Who this process is, for those who read what failed.
     pub worker: Arc<str>,
+    /// What all its handlers have in hand.
+    pub in_hand: InHand,
 }
 
 /// Handles notifications, one set after another.
@@ -173,6 +176,7 @@ impl Handler {
         }
         let crashes = first.crashes;
         let careful = care == Care::Again || crashes > 0;
+        let _in_hand = if careful { self.deps.in_hand.alone().await } else { self.deps.in_hand.beside_others().await };
         if careful {
             let held = ids(&claimed);
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
@@ -192,6 +196,13 @@ impl Handler {
         let slot = careful.then_some(self.slot);
         let claimed: Arc<[Claimed]> = claimed.into();
         let written = self.apply_and_commit(tx, &claimed, crashes >= MAX_CRASHES, slot).await;
+        if careful
+            && let Err(error) = &written
+            && !db::is_outage(error)
+        {
+            // While nothing else is in hand, which could kill this process and have it blamed.
+            suspects::let_go(&self.deps.db, self.slot).await?;
+        }
         written.map_err(|error| SetError::Refused { ids: ids(&claimed), error })
     }
 
@@ -223,7 +234,8 @@ impl Handler {
 
     /// Marks a row that cannot be applied, in a transaction of its own.
     async fn mark_failed(&self, ids: &[NotifyId], fault: &Fault) -> sqlx::Result<usize> {
-        let Deps { db, opener, ladder, worker, .. } = &self.deps;
+        let Deps { db, opener, ladder, worker, in_hand, .. } = &self.deps;
+        let _in_hand = in_hand.alone().await;
         let mut tx = db::begin(db).await?;
         let claimed = sql::claim(&mut tx, ids).await?;
         let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());

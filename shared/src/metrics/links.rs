@@ -29,9 +29,14 @@ impl Metrics {
         });
     }
 
-    /// Shows whether a connection to the broker stands; `None` is embedded mode.
-    pub fn watch_link(&self, name: &'static str, link: Option<&Link>) {
-        let Some(link) = link.cloned() else { return };
-        self.read_on_page(move || gauge!(BROKER, "link" => name).set(if link.is_up() { 1.0 } else { 0.0 }));
+    /// Shows whether all connections to the broker that are for this stand; none are in embedded mode.
+    pub fn watch_link<'a>(&self, name: &'static str, links: impl IntoIterator<Item = &'a Link>) {
+        let links: Vec<_> = links.into_iter().cloned().collect();
+        if links.is_empty() {
+            return;
+        }
+        self.read_on_page(move || {
+            gauge!(BROKER, "link" => name).set(if links.iter().all(Link::is_up) { 1.0 } else { 0.0 });
+        });
     }
 }

@@ -36,6 +36,12 @@ pub async fn blame(db: impl PgExecutor<'_>, slot: Uuid, suspects: &[NotifyId]) -
     .await
 }
 
+/// Says that `slot` holds nothing any more: its set was refused, and nobody died of it.
+pub async fn let_go(db: impl PgExecutor<'_>, slot: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from worker_sets where slot = $1", slot).execute(db).await?;
+    Ok(())
+}
+
 /// Makes the rows suspects, each to be handled alone.
 pub async fn suspect(db: impl PgExecutor<'_>, ids: &[NotifyId]) -> sqlx::Result<()> {
     sqlx::query!(
