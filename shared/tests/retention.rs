@@ -251,3 +251,23 @@ async fn additions_to_the_figures_are_merged_once(db: PgPool) {
     assert_eq!(merge_statistics(&db, 3).await.expect("merged"), 0);
     assert_eq!(count(&db, "select notifications * 100 + retries from payment_notify_statistics").await, 510);
 }
+
+/// Those that were there before the migration that says so, the default one, and those that the sweep makes.
+#[sqlx::test(migrator = "shared::MIGRATOR")]
+async fn every_partition_of_the_log_leaves_room_for_a_rows_second_copy(db: PgPool) {
+    sql::make_partitions(&db, 9).await.expect("partitions");
+    for (parent, setting) in
+        [("payment_notify_logs", "fillfactor=45"), ("payment_notify_bodies", "toast_tuple_target=8160")]
+    {
+        let set: Vec<(String, Vec<String>)> = sqlx::query_as(
+            "select relname::text, coalesce(reloptions, '{}') from pg_inherits join pg_class c on c.oid = inhrelid
+             where inhparent = $1::regclass",
+        )
+        .bind(parent)
+        .fetch_all(&db)
+        .await
+        .expect("partitions");
+        assert!(set.len() > 10, "{set:?}");
+        assert!(set.iter().all(|(_, options)| *options == [setting]), "{set:?}");
+    }
+}
