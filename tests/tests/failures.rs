@@ -115,36 +115,41 @@ async fn a_row_that_kills_its_worker_ends_as_poison_and_a_thousand_others_are_cr
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_kills_its_worker_takes_no_suspect_along() {
     let mut system = Builder::default().workers(0).start().await;
-    let numbers = system.bulk_orders(2, 1).await;
-    let (innocent, poison) = (&numbers[0], &numbers[1]);
-    let callback = system.pay_silently(innocent).await;
-    assert_eq!(system.send(&callback).await.0, StatusCode::OK);
+    let mut numbers = system.bulk_orders(11, 1).await;
+    let poison = numbers.pop().expect("an order");
+    for innocent in &numbers {
+        let callback = system.pay_silently(innocent).await;
+        assert_eq!(system.send(&callback).await.0, StatusCode::OK);
+    }
     let suspect = "update payment_notify_logs set crashes = 1";
     sqlx::query(suspect).execute(&system.db).await.expect("the database");
+    // Each of them is in hand for a second then, waiting for its order.
     let mut held = system.db.begin().await.expect("the database");
-    let lock = "select 1 from payment_orders where order_no = $1 for update";
-    sqlx::query(lock).bind(innocent).execute(&mut *held).await.expect("the database");
+    let lock = "select 1 from payment_orders where order_no = any($1) for update";
+    sqlx::query(lock).bind(&numbers).execute(&mut *held).await.expect("the database");
 
-    let callback = system.pay_silently(poison).await;
+    let callback = system.pay_silently(&poison).await;
     system.env.insert("RECHARGE_CRASH_AT".into(), format!("opened:{poison}"));
     let mut worker = Process::start("worker", &[], &system.env);
-    let suspects = "select count(*) from worker_sets";
-    system.wait_for_count("the suspect is in hand, and waits for its order", suspects, 1).await;
+    let in_hand = "select count(*) from worker_sets";
+    system.wait_for_count("a suspect is in hand", in_hand, 1).await;
     assert_eq!(system.send(&callback).await.0, StatusCode::OK);
-    // Whichever of the two consumers got it: one of these is for the other.
     let newest = "select id from payment_notify_logs order by id desc limit 1";
     let id: sqlx::types::Uuid = sqlx::query_scalar(newest).fetch_one(&system.db).await.expect("a row");
+    // Whichever of the two consumers got it: one of these is for the other.
     let queue = format!("{}.notify", system.env["QUEUE_PREFIX"]);
     for _ in 0..2 {
         publish(&system.env["AMQP_URL"], &queue, json!([id]).to_string().as_bytes()).await;
     }
     worker.ended(SOON * 2).await;
-    assert_eq!(system.count(suspects).await, 0, "the suspect was in hand when its worker died of another one");
+    let beside = sqlx::query_scalar("select count(*) from worker_sets where ids <> array[$1]").bind(id);
+    let beside: i64 = beside.fetch_one(&system.db).await.expect("the database");
+    assert_eq!(beside, 0, "a suspect was in hand when its worker died of another row");
 
     held.rollback().await.expect("the database");
     system.env.remove("RECHARGE_CRASH_AT");
     system.start_worker().await;
-    system.wait_for_log(&[("processed", 2)]).await;
+    system.wait_for_log(&[("processed", 11)]).await;
     system.finish().await;
 }
 

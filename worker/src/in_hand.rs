@@ -29,6 +29,11 @@ impl InHand {
         self.take(SETS).await
     }
 
+    /// Whether nothing is in hand, and nobody waits to take something.
+    pub fn is_free(&self) -> bool {
+        self.0.available_permits() == SETS as usize
+    }
+
     async fn take(&self, room: u32) -> SemaphorePermit<'_> {
         self.0.acquire_many(room).await.expect("it is never closed")
     }
@@ -47,7 +52,9 @@ mod tests {
         assert!(in_hand.beside_others().now_or_never().is_none(), "a third one waits");
         drop(first);
         assert!(in_hand.alone().now_or_never().is_none(), "one is still in hand");
+        assert!(!in_hand.is_free());
         drop(second);
+        assert!(in_hand.is_free());
         let alone = in_hand.alone().now_or_never().expect("nothing is in hand");
         assert!(in_hand.beside_others().now_or_never().is_none(), "it is alone");
         assert!(in_hand.alone().now_or_never().is_none(), "in its own kind too");

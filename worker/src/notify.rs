@@ -29,6 +29,8 @@ use uuid::Uuid;
 
 /// For one set, from its claim to its commit. Longer than PostgreSQL's own limits, which say more when they strike.
 const SET_TIMEOUT: Duration = Duration::from_secs(15);
+/// For forgetting what was said to be held.
+const LET_GO_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often one set is tried again when PostgreSQL could not serialise it.
 const MAX_CONFLICTS: u32 = 3;
 
@@ -81,18 +83,14 @@ pub struct Handler {
     slot: Uuid,
 }
 
-/// Why a set was not handled. Nothing of it was applied.
-enum SetError {
-    /// It must be handled in these parts, the last one first.
-    Apart(Vec<Work>),
-    /// PostgreSQL refused it.
+/// What became of a set that the database was there for.
+enum Set {
+    /// So many rows were found to do, and are done.
+    Handled(usize),
+    /// Nothing was applied: it must be handled in these parts, the last one first.
+    Apart(Vec<(Work, Care)>),
+    /// Nothing was applied: PostgreSQL refused it.
     Refused { ids: Vec<NotifyId>, error: sqlx::Error },
-}
-
-impl From<sqlx::Error> for SetError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Refused { ids: Vec::new(), error }
-    }
 }
 
 impl Handler {
@@ -107,32 +105,44 @@ impl Handler {
     /// # Errors
     /// When the database is away: nothing is known, no attempt is spent, and the same work should be tried again.
     pub async fn handle(&self, work: Work, care: Care) -> sqlx::Result<usize> {
-        let (mut sets, mut conflicts, mut handled) = (vec![work], 0, 0);
-        while let Some(work) = sets.pop() {
-            let (mut ids, error) = match self.handle_set(work, care).await {
-                Ok(rows) => {
+        let (mut sets, mut conflicts, mut handled) = (vec![(work, care)], 0, 0);
+        while let Some((work, care)) = sets.pop() {
+            let (mut ids, error) = match self.handle_set(work, care).await? {
+                Set::Handled(rows) => {
                     handled += rows;
                     continue;
                 }
-                Err(SetError::Apart(parts)) => {
+                Set::Apart(parts) => {
                     sets.extend(parts);
                     continue;
                 }
-                Err(SetError::Refused { ids, error }) if ids.is_empty() || db::is_outage(&error) => return Err(error),
-                Err(SetError::Refused { ids, error }) => (ids, error),
+                Set::Refused { ids, error } => (ids, error),
             };
             if is_conflict(&error) && conflicts < MAX_CONFLICTS {
                 conflicts += 1;
-                sets.push(Work::Ids(ids));
+                sets.push((Work::Ids(ids), care));
             } else if ids.len() > 1 {
                 tracing::warn!(rows = ids.len(), "a set of notifications is split: {error}");
                 let half = ids.split_off(ids.len() / 2);
-                sets.extend([Work::Ids(half), Work::Ids(ids)]);
+                sets.extend([(Work::Ids(half), care), (Work::Ids(ids), care)]);
             } else {
                 handled += self.mark_failed(&ids, &fault_of(&error)).await?;
             }
         }
         Ok(handled)
+    }
+
+    /// Whether no handler of this process has a set in hand.
+    pub fn is_idle(&self) -> bool {
+        self.deps.in_hand.is_free()
+    }
+
+    /// Whether rows have been due for so long. They may be in hand: only claiming tells.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn finds_due(&self, grace: TimeDelta) -> sqlx::Result<bool> {
+        sql::is_any_due(&self.deps.db, grace).await
     }
 
     /// Makes rows suspects, to be handled one by one: the broker has given them up.
@@ -143,41 +153,56 @@ impl Handler {
         suspects::suspect(&self.deps.db, ids).await
     }
 
-    /// Handles one set on one connection, within a time: a server that is gone without a word answers nothing, for ever.
-    async fn handle_set(&self, work: Work, care: Care) -> Result<usize, SetError> {
-        let mut connection = self.deps.db.acquire().await?;
+    /// Handles one set. Its turn is waited for with nothing locked and no connection taken.
+    async fn handle_set(&self, work: Work, care: Care) -> sqlx::Result<Set> {
+        let _in_hand = match care {
+            Care::Fresh => self.deps.in_hand.beside_others().await,
+            Care::Again => self.deps.in_hand.alone().await,
+        };
         let begun = Instant::now();
-        let within = tokio::time::timeout(SET_TIMEOUT, self.transact(&mut connection, work, care)).await;
-        let handled = within.unwrap_or(Err(sqlx::Error::PoolTimedOut.into()));
-        if let Ok(rows @ 1..) = handled {
+        let set = self.on_one_connection(async |connection| self.transact(connection, work, care).await).await;
+        if let Ok(Set::Handled(rows @ 1..)) = set {
             metrics::set_handled(rows, begun.elapsed());
         }
-        if let Err(SetError::Refused { error, .. }) = &handled
-            && db::is_outage(error)
-        {
+        if care == Care::Again && matches!(set, Ok(Set::Refused { .. }) | Err(_)) {
+            // Before anything else is in hand, which could kill this process and have this set blamed. Where even this
+            // fails the database is away, and what it was told is found later.
+            let letting_go = suspects::let_go(&self.deps.db, self.slot);
+            let _ = tokio::time::timeout(LET_GO_TIMEOUT, letting_go).await;
+        }
+        set
+    }
+
+    /// Within a time: a server that is gone without a word answers nothing, for ever.
+    async fn on_one_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let mut connection = self.deps.db.acquire().await?;
+        let within = tokio::time::timeout(SET_TIMEOUT, work(&mut connection)).await;
+        let done = within.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if done.is_err() {
             // It may be half-way through a statement: not to be used again.
             connection.close_on_drop();
         }
-        handled
+        done
     }
 
-    async fn transact(&self, connection: &mut PgConnection, work: Work, care: Care) -> Result<usize, SetError> {
+    async fn transact(&self, connection: &mut PgConnection, work: Work, care: Care) -> sqlx::Result<Set> {
         let mut tx = connection.begin().await?;
         let claimed = match &work {
             Work::Ids(ids) => sql::claim(&mut tx, ids).await?,
             Work::Due(limit, grace) => sql::claim_due(&mut tx, *limit, *grace).await?,
         };
-        let Some(first) = claimed.first() else { return Ok(0) };
+        let Some(first) = claimed.first() else { return Ok(Set::Handled(0)) };
         crash::point("claimed", "");
-        if let Some(parts) = apart(&claimed) {
+        if let Some(parts) = apart(&claimed, care) {
             // Now, and not when this connection is used next: the parts are claimed on another one.
             tx.rollback().await?;
-            return Err(SetError::Apart(parts));
+            return Ok(Set::Apart(parts));
         }
         let crashes = first.crashes;
-        let careful = care == Care::Again || crashes > 0;
-        let _in_hand = if careful { self.deps.in_hand.alone().await } else { self.deps.in_hand.beside_others().await };
-        if careful {
+        if care == Care::Again {
             let held = ids(&claimed);
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
             crash::point("held", "");
@@ -190,20 +215,16 @@ impl Handler {
                     rows = blamed,
                     "a worker died with these notifications in hand; each is handled alone now"
                 );
-                return Err(SetError::Apart(vec![work]));
+                return Ok(Set::Apart(vec![(work, care)]));
             }
         }
-        let slot = careful.then_some(self.slot);
+        let slot = (care == Care::Again).then_some(self.slot);
         let claimed: Arc<[Claimed]> = claimed.into();
-        let written = self.apply_and_commit(tx, &claimed, crashes >= MAX_CRASHES, slot).await;
-        if careful
-            && let Err(error) = &written
-            && !db::is_outage(error)
-        {
-            // While nothing else is in hand, which could kill this process and have it blamed.
-            suspects::let_go(&self.deps.db, self.slot).await?;
+        match self.apply_and_commit(tx, &claimed, crashes >= MAX_CRASHES, slot).await {
+            Ok(rows) => Ok(Set::Handled(rows)),
+            Err(error) if db::is_outage(&error) => Err(error),
+            Err(error) => Ok(Set::Refused { ids: ids(&claimed), error }),
         }
-        written.map_err(|error| SetError::Refused { ids: ids(&claimed), error })
     }
 
     async fn apply_and_commit(
@@ -234,16 +255,19 @@ impl Handler {
 
     /// Marks a row that cannot be applied, in a transaction of its own.
     async fn mark_failed(&self, ids: &[NotifyId], fault: &Fault) -> sqlx::Result<usize> {
-        let Deps { db, opener, ladder, worker, in_hand, .. } = &self.deps;
-        let _in_hand = in_hand.alone().await;
-        let mut tx = db::begin(db).await?;
-        let claimed = sql::claim(&mut tx, ids).await?;
-        let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
-        sql::close(&mut tx, &closings, worker, Some(self.slot)).await?;
-        crash::point("written", "");
-        tx.commit().await?;
-        self.follow_up(&claimed, &closings);
-        Ok(closings.len())
+        let Deps { opener, ladder, worker, in_hand, .. } = &self.deps;
+        let _in_hand = in_hand.beside_others().await;
+        let marked = self.on_one_connection(async |connection| {
+            let mut tx = connection.begin().await?;
+            let claimed = sql::claim(&mut tx, ids).await?;
+            let closings = fail_all(opener, &claimed, fault, *ladder, rand::random());
+            sql::close(&mut tx, &closings, worker, None).await?;
+            crash::point("written", "");
+            tx.commit().await?;
+            self.follow_up(&claimed, &closings);
+            Ok(closings.len())
+        });
+        marked.await
     }
 
     /// What is to be done once the set is committed.
@@ -311,14 +335,14 @@ async fn ask_about(deps: Deps, order_nos: BTreeSet<OrderNo>) {
 
 /// In which parts a set must be handled, the last one first; `None` when it can be handled as it is. Suspects stand alone.
 /// Refunds lock accounts after their orders and payments make new ones, so the two never share a transaction.
-fn apart(claimed: &[Claimed]) -> Option<Vec<Work>> {
+fn apart(claimed: &[Claimed], care: Care) -> Option<Vec<(Work, Care)>> {
     let (suspects, others): (Vec<&Claimed>, Vec<&Claimed>) = claimed.iter().partition(|row| row.crashes > 0);
     let (refunds, payments): (Vec<&Claimed>, Vec<&Claimed>) =
         others.into_iter().partition(|row| row.notify_type == NotifyType::Refund);
     let ids = |rows: &[&Claimed]| Work::Ids(rows.iter().map(|row| row.id).collect());
-    let mut parts: Vec<Work> = suspects.iter().map(|row| ids(&[row])).collect();
-    parts.extend([refunds, payments].iter().filter(|rows| !rows.is_empty()).map(|rows| ids(rows)));
-    (parts.len() > 1).then_some(parts)
+    let mut parts: Vec<_> = suspects.iter().map(|row| (ids(&[row]), Care::Again)).collect();
+    parts.extend([refunds, payments].iter().filter(|rows| !rows.is_empty()).map(|rows| (ids(rows), care)));
+    (parts.len() > 1 || parts.iter().any(|(_, needed)| *needed != care)).then_some(parts)
 }
 
 /// One line for the set, and one for each row that a person may want to look at.

@@ -15,7 +15,7 @@ const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 /// How eagerly it looks.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// The pause after it found nothing.
+    /// The pause after it found nothing, or while the broker brings enough.
     idle: Duration,
     /// How long a row must have been due: the broker may be about to deliver it.
     grace: TimeDelta,
@@ -36,14 +36,16 @@ impl Pace {
 pub async fn run(handler: Handler, pace: Pace, stop: CancellationToken) {
     let mut away = false;
     while !stop.is_cancelled() {
-        let pause = match handler.handle(Work::Due(BATCH, pace.grace), Care::Again).await {
+        let pause = match find(&handler, pace).await {
             Ok(0) => Some(pace.idle),
             Ok(rows) => {
                 metrics::rescued(rows);
                 if pace.finds_are_news {
                     tracing::info!("rescue: {rows} rows were due and not finished");
                 }
-                None
+                // While the others have work they get on faster without this loop, whose sets are alone: what is due is
+                // likely to be in the queues before them.
+                (!handler.is_idle()).then_some(pace.idle)
             }
             Err(error) => {
                 if !away {
@@ -63,4 +65,12 @@ pub async fn run(handler: Handler, pace: Pace, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// Looks before it takes its turn, in which nothing else is in hand.
+async fn find(handler: &Handler, pace: Pace) -> sqlx::Result<usize> {
+    if !handler.finds_due(pace.grace).await? {
+        return Ok(0);
+    }
+    handler.handle(Work::Due(BATCH, pace.grace), Care::Again).await
 }

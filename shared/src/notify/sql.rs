@@ -75,6 +75,21 @@ pub async fn claim(tx: &mut PgTransaction<'_>, ids: &[NotifyId]) -> sqlx::Result
     .await
 }
 
+/// Whether any row has been due for `grace` at least. Somebody may have it in hand.
+pub async fn is_any_due(db: impl PgExecutor<'_>, grace: TimeDelta) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from payment_notify_logs
+            where process_status in ('received', 'retrying') and next_attempt_at <= now() - make_interval(secs => $1)
+        ) as "is_due!"
+        "#,
+        grace.as_seconds_f64(),
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Claims at most `limit` rows that have been due for `grace` at least, oldest first, until the transaction ends.
 pub async fn claim_due(tx: &mut PgTransaction<'_>, limit: i64, grace: TimeDelta) -> sqlx::Result<Vec<Claimed>> {
     sqlx::query_as!(
