@@ -3,7 +3,7 @@
 use crate::{
     about::About,
     books,
-    ceilings::{Ceilings, broker, pgbench},
+    ceilings::{Ceilings, broker, own_tables, pgbench},
     generator::{Way, replay},
     installation::Installation,
     ledger,
@@ -131,9 +131,12 @@ async fn measure(options: &Options, installation: &Installation, results: &mut R
         results.cold_start = Some(cold_start::measure(installation, size.starts).await?);
     }
     if options.wants(Part::Ceilings) {
+        let (clients, seconds) = (&size.clients, size.client_seconds);
         results.ceilings = Some(Ceilings {
-            insert: pgbench::insert(installation, &size.clients, size.client_seconds).await?,
-            single_transaction: pgbench::single_transaction(installation, &size.clients, size.client_seconds).await?,
+            insert: pgbench::insert(installation, clients, seconds).await?,
+            single_transaction: pgbench::single_transaction(installation, clients, seconds).await?,
+            own_single_transaction: own_tables::single_transaction(installation, clients, seconds).await?,
+            own_insert: own_tables::insert(installation, clients, seconds)?,
             one_by_one: broker::measure(installation, size.messages, 1, 1).await?,
             in_groups: broker::measure(installation, size.messages, 32, 32).await?,
         });

@@ -13,6 +13,8 @@ use std::{
 const USERS: u64 = 10_000;
 /// What each callback's row holds.
 const BODY_BYTES: usize = 1_200;
+/// And beside it, where it has a place of its own for them.
+const HEADER_BYTES: usize = 500;
 
 /// Transactions in a second, by the number of clients, and the best of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,7 +91,14 @@ pub async fn single_transaction(installation: &Installation, clients: &[u32], se
     Ok(best)
 }
 
-fn best(what: &str, script: &str, installation: &Installation, clients: &[u32], seconds: u32) -> anyhow::Result<Best> {
+/// Runs the script, which may use `:body` and `:headers`, `seconds` long with each number of clients.
+pub fn best(
+    what: &str,
+    script: &str,
+    installation: &Installation,
+    clients: &[u32],
+    seconds: u32,
+) -> anyhow::Result<Best> {
     let file = installation.folder.join("ceiling.sql");
     fs::write(&file, script)?;
     let mut tried = Vec::new();
@@ -107,6 +116,7 @@ fn pgbench(script: &Path, url: &str, clients: u32, seconds: u32) -> anyhow::Resu
         .args(["--no-vacuum", "--protocol=prepared", "--jobs", &clients.min(2).to_string()])
         .args(["--client", &clients.to_string(), "--time", &seconds.to_string()])
         .args(["--define", &format!("body={}", "x".repeat(BODY_BYTES))])
+        .args(["--define", &format!("headers={}", "x".repeat(HEADER_BYTES))])
         .arg("--file")
         .arg(script)
         .arg(url)

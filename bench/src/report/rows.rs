@@ -2,7 +2,7 @@
 
 use super::{Balance, PeakMemory, Results, goals::Goal};
 use crate::{
-    ceilings::Ceilings,
+    ceilings::{Ceilings, pgbench::Best},
     figures::{float, readable},
     meter::Cpu,
     phases::{at_rest::AtRest, cold_start::ColdStart, drain::Drain, end_to_end::EndToEnd, intake::Intake},
@@ -69,6 +69,8 @@ fn of_intake(intake: &Intake, ceilings: Option<&Ceilings>) -> Vec<Figure> {
         figure(format!("intake alone, acks/s ({connections} connections)"), maximum.per_second)
             .against(insert)
             .goal(Goal::TimesCeiling(2.5)),
+        figure("  the same against inserts into the service's tables/s", maximum.per_second)
+            .against(ceilings.map(|ceilings| ceilings.own_insert.per_second)),
         figure("  p50, ms", maximum.p50_ms),
         figure("  p99, ms", maximum.p99_ms),
         figure("  p99.9, ms", maximum.p999_ms),
@@ -91,6 +93,8 @@ fn of_run(title: &str, run: &EndToEnd, is_steady: bool, ceilings: Option<&Ceilin
     let mut figures = if is_steady {
         vec![
             credited.goal(Goal::TimesCeiling(2.0)),
+            figure("  the same against single transactions on the service's tables/s", run.credited_per_second)
+                .against(ceilings.map(|ceilings| ceilings.own_single_transaction.per_second)),
             figure("  the same against the broker's ids/s", run.credited_per_second)
                 .against(ceilings.map(|ceilings| ceilings.in_groups.ids_per_second)),
             figure(all, wal),
@@ -157,13 +161,14 @@ fn of_starts(cold: &ColdStart) -> Vec<Figure> {
 }
 
 fn of_ceilings(ceilings: &Ceilings) -> Vec<Figure> {
-    let Ceilings { insert, single_transaction, one_by_one, in_groups } = ceilings;
+    let Ceilings { insert, single_transaction, own_insert, own_single_transaction, one_by_one, in_groups } = ceilings;
+    let best =
+        |name: &str, best: &Best| figure(format!("ceiling: {name}/s ({} clients)", best.clients), best.per_second);
     vec![
-        figure(format!("ceiling: single-row insert/s ({} clients)", insert.clients), insert.per_second),
-        figure(
-            format!("ceiling: single transaction/s ({} clients)", single_transaction.clients),
-            single_transaction.per_second,
-        ),
+        best("single-row insert", insert),
+        best("single transaction", single_transaction),
+        best("single-row insert, the service's tables", own_insert),
+        best("single transaction, the service's tables", own_single_transaction),
         figure("ceiling: broker, one id in a message, ids/s", one_by_one.ids_per_second),
         figure(format!("ceiling: broker, {} ids in a message, ids/s", in_groups.ids), in_groups.ids_per_second),
     ]
