@@ -11,6 +11,10 @@ use anyhow::ensure;
 /// More than one client can pay in a second.
 const ORDERS_PER_CLIENT_SECOND: u64 = 12_000;
 
+/// How the worker has its statements planned: always by index.
+const SETTINGS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
+    -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+
 /// A callback's id, as the door makes it: its time, and random bits.
 const NEW_ID: &str =
     "overlay(gen_random_uuid()::text placing left(uuid_v7_floor(clock_timestamp())::text, 13) from 1 for 13)::uuid";
@@ -36,7 +40,7 @@ fn single_script(numbers: &Numbers) -> String {
              select id, 'payment', 'processed', '127.0.0.1', order_no, now() from new), \
          figures as (insert into payment_notify_statistics_deltas \
              select date_bin('1 hour', now(), 'epoch'), 'payment', 'processed', 0, 1, 0), \
-         paid as (update payment_orders o set payment_status = 'paid', transaction_id = '4200000000' || lpad(n::text, 18, '0'), \
+         paid as (update payment_orders o set payment_status = 'paid', transaction_id = '{prefix}' || lpad(n::text, 10, '0'), \
              paid_at = now(), updated_at = now() from new where o.order_no = new.order_no and o.payment_status = 'pending' \
              returning o.order_no, o.user_id, o.points, o.bonus_points), \
          credited as (insert into point_accounts as a (user_id, balance) select user_id, points + bonus_points from paid \
@@ -49,7 +53,7 @@ fn single_script(numbers: &Numbers) -> String {
 
 /// Single-row inserts: at each number of clients, `seconds` long.
 pub fn insert(installation: &Installation, clients: &[u32], seconds: u32) -> anyhow::Result<Best> {
-    pgbench::best("single-row insert, the service's tables", &insert_script(), installation, clients, seconds)
+    pgbench::best("single-row insert, the service's tables", &insert_script(), SETTINGS, installation, clients, seconds)
 }
 
 /// The single-transaction design, in the same way.
@@ -60,7 +64,8 @@ pub async fn single_transaction(installation: &Installation, clients: &[u32], se
     installation.execute("vacuum analyze payment_orders").await?;
     installation.execute("create sequence ceiling_next").await?;
     let script = single_script(&numbers);
-    let best = pgbench::best("single transaction, the service's tables", &script, installation, clients, seconds)?;
+    let best =
+        pgbench::best("single transaction, the service's tables", &script, SETTINGS, installation, clients, seconds)?;
     let (taken, paid): (i64, i64) = sqlx::query_as(
         "select (select last_value from ceiling_next),
                 (select count(*) from point_entries where order_no like $1 || '%')",

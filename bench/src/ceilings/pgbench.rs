@@ -56,7 +56,7 @@ const SINGLE: &str = "with next as (select nextval('ceiling_next') as n), \
 /// Single-row inserts: at each number of clients, `seconds` long.
 pub async fn insert(installation: &Installation, clients: &[u32], seconds: u32) -> anyhow::Result<Best> {
     installation.execute(INSERT_TABLE).await?;
-    let best = best("single-row insert", INSERT, installation, clients, seconds)?;
+    let best = best("single-row insert", INSERT, "", installation, clients, seconds)?;
     installation.execute("drop table ceiling_rows").await?;
     Ok(best)
 }
@@ -77,7 +77,7 @@ pub async fn single_transaction(installation: &Installation, clients: &[u32], se
     .execute(&installation.db)
     .await?;
     installation.execute("vacuum analyze ceiling_orders").await?;
-    let best = best("single transaction", SINGLE, installation, clients, seconds)?;
+    let best = best("single transaction", SINGLE, "", installation, clients, seconds)?;
     let (taken, credited): (i64, i64) =
         sqlx::query_as("select (select last_value from ceiling_next), (select count(*) from ceiling_entries)")
             .fetch_one(&installation.db)
@@ -91,10 +91,12 @@ pub async fn single_transaction(installation: &Installation, clients: &[u32], se
     Ok(best)
 }
 
-/// Runs the script, which may use `:body` and `:headers`, `seconds` long with each number of clients.
+/// Runs the script, which may use `:body` and `:headers`, `seconds` long with each number of clients, in sessions with these
+/// settings (as for `PGOPTIONS`).
 pub fn best(
     what: &str,
     script: &str,
+    settings: &str,
     installation: &Installation,
     clients: &[u32],
     seconds: u32,
@@ -103,7 +105,7 @@ pub fn best(
     fs::write(&file, script)?;
     let mut tried = Vec::new();
     for clients in clients {
-        tried.push((*clients, pgbench(&file, &installation.url, *clients, seconds)?));
+        tried.push((*clients, pgbench(&file, settings, &installation.url, *clients, seconds)?));
     }
     let (clients, per_second) =
         tried.iter().copied().max_by(|(_, a), (_, b)| a.total_cmp(b)).context("no number of clients is given")?;
@@ -111,8 +113,9 @@ pub fn best(
     Ok(Best { tried, clients, per_second })
 }
 
-fn pgbench(script: &Path, url: &str, clients: u32, seconds: u32) -> anyhow::Result<f64> {
+fn pgbench(script: &Path, settings: &str, url: &str, clients: u32, seconds: u32) -> anyhow::Result<f64> {
     let output = Command::new(program()?)
+        .env("PGOPTIONS", settings)
         .args(["--no-vacuum", "--protocol=prepared", "--jobs", &clients.min(2).to_string()])
         .args(["--client", &clients.to_string(), "--time", &seconds.to_string()])
         .args(["--define", &format!("body={}", "x".repeat(BODY_BYTES))])
