@@ -22,7 +22,10 @@ use sqlx::{Connection, PgConnection, PgPool, PgTransaction, error::DatabaseError
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     error::Error,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use uuid::Uuid;
@@ -81,6 +84,8 @@ pub struct Handler {
     deps: Deps,
     /// Under which the rows in hand are known to other workers.
     slot: Uuid,
+    /// Whether it may have said that it holds some.
+    holds: AtomicBool,
 }
 
 /// What became of a set that the database was there for.
@@ -96,7 +101,7 @@ enum Set {
 impl Handler {
     /// A handler with nothing in hand.
     pub fn new(deps: Deps) -> Self {
-        Self { deps, slot: Uuid::now_v7() }
+        Self { deps, slot: Uuid::now_v7(), holds: AtomicBool::new(false) }
     }
 
     /// Handles the set; answers how many rows it found to do. A set that PostgreSQL refuses is split, until the row that
@@ -164,9 +169,9 @@ impl Handler {
         if let Ok(Set::Handled(rows @ 1..)) = set {
             metrics::set_handled(rows, begun.elapsed());
         }
-        if care == Care::Again && matches!(set, Ok(Set::Refused { .. }) | Err(_)) {
+        if self.holds.swap(false, Ordering::Relaxed) && matches!(set, Ok(Set::Refused { .. }) | Err(_)) {
             // Before anything else is in hand, which could kill this process and have this set blamed. Where even this
-            // fails the database is away, and what it was told is found later.
+            // fails the database is away; it says so when it is asked next.
             let letting_go = suspects::let_go(&self.deps.db, self.slot);
             let _ = tokio::time::timeout(LET_GO_TIMEOUT, letting_go).await;
         }
@@ -204,6 +209,7 @@ impl Handler {
         let crashes = first.crashes;
         if care == Care::Again {
             let held = ids(&claimed);
+            self.holds.store(true, Ordering::Relaxed);
             let suspects = suspects::begin(&self.deps.db, self.slot, &held).await?;
             crash::point("held", "");
             if !suspects.is_empty() {
