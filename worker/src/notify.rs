@@ -147,7 +147,7 @@ impl Handler {
     /// # Errors
     /// When the database is away.
     pub async fn finds_due(&self, grace: TimeDelta) -> sqlx::Result<bool> {
-        sql::is_any_due(&self.deps.db, grace).await
+        self.on_one_connection(async |connection| sql::is_any_due(connection, grace).await).await
     }
 
     /// Makes rows suspects, to be handled one by one: the broker has given them up.
@@ -155,7 +155,7 @@ impl Handler {
     /// # Errors
     /// When the database is away.
     pub async fn suspect(&self, ids: &[NotifyId]) -> sqlx::Result<()> {
-        suspects::suspect(&self.deps.db, ids).await
+        self.on_one_connection(async |connection| suspects::suspect(connection, ids).await).await
     }
 
     /// Handles one set. Its turn is waited for with nothing locked and no connection taken.
@@ -169,11 +169,13 @@ impl Handler {
         if let Ok(Set::Handled(rows @ 1..)) = set {
             metrics::set_handled(rows, begun.elapsed());
         }
-        if self.holds.swap(false, Ordering::Relaxed) && matches!(set, Ok(Set::Refused { .. }) | Err(_)) {
+        if self.holds.load(Ordering::Relaxed) {
             // Before anything else is in hand, which could kill this process and have this set blamed. Where even this
-            // fails the database is away; it says so when it is asked next.
+            // fails the database is away, and it is tried again after the next set.
             let letting_go = suspects::let_go(&self.deps.db, self.slot);
-            let _ = tokio::time::timeout(LET_GO_TIMEOUT, letting_go).await;
+            if let Ok(Ok(())) = tokio::time::timeout(LET_GO_TIMEOUT, letting_go).await {
+                self.holds.store(false, Ordering::Relaxed);
+            }
         }
         set
     }
@@ -216,6 +218,7 @@ impl Handler {
                 // In the transaction that holds them, so that nobody else finds them in the meantime and blames them too.
                 let blamed = suspects::blame(&mut *tx, self.slot, &suspects).await?;
                 tx.commit().await?;
+                self.holds.store(false, Ordering::Relaxed);
                 metrics::suspected(usize::try_from(blamed).unwrap_or(0));
                 tracing::warn!(
                     rows = blamed,
@@ -227,7 +230,12 @@ impl Handler {
         let slot = (care == Care::Again).then_some(self.slot);
         let claimed: Arc<[Claimed]> = claimed.into();
         match self.apply_and_commit(tx, &claimed, crashes >= MAX_CRASHES, slot).await {
-            Ok(rows) => Ok(Set::Handled(rows)),
+            Ok(rows) => {
+                if slot.is_some() {
+                    self.holds.store(false, Ordering::Relaxed);
+                }
+                Ok(Set::Handled(rows))
+            }
             Err(error) if db::is_outage(&error) => Err(error),
             Err(error) => Ok(Set::Refused { ids: ids(&claimed), error }),
         }
