@@ -1,5 +1,6 @@
 //! A process of ours: its binary, its environment, what it printed, and the ways to end it.
 
+use crate::{SOON, eventually};
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
@@ -112,6 +113,12 @@ impl Process {
     /// The same as one text.
     pub fn log(&self) -> String {
         self.lines().join("\n")
+    }
+
+    /// Waits until it has printed `text` so many times. What it says of its work it says after the commit.
+    pub async fn tells(&self, text: &str, times: usize) {
+        let told = async || self.log().matches(text).count();
+        eventually(&format!("it tells {text:?}"), SOON, told, |count| *count == times).await;
     }
 
     /// Its process id.

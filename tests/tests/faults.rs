@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use system_tests::{Builder, System};
+use system_tests::{Builder, SOON, System, eventually};
 
 /// A paid order's callback with something changed in its plaintext before it was signed.
 async fn changed(system: &System, change: &Value) -> system_tests::Callback {
@@ -122,11 +122,12 @@ async fn late_money_is_honoured() {
     }
     system.wait_for_log(&[("processed", 3)]).await;
     assert_eq!(system.count("select count(*) from payment_orders where payment_status = 'paid'").await, 3);
+    system.workers[0].tells("late money", 3).await;
     let url = format!("http://{}/metrics", system.workers[0].listening().await);
-    let page = system.http.get(url).send().await.expect("an answer").text().await.expect("a page");
+    let page = async || system.http.get(&url).send().await.expect("an answer").text().await.expect("a page");
+    let counted = |page: &String| page.contains("recharge_notifications_total{status=\"processed\"} 3");
+    let page = eventually("they are counted", SOON, page, counted).await;
     assert!(page.contains("recharge_late_payments_total 3"), "{page}");
-    assert!(page.contains("recharge_notifications_total{status=\"processed\"} 3"), "{page}");
-    assert_eq!(system.workers[0].log().matches("late money").count(), 3);
     let page = system.http.get(system.url("/metrics")).send().await.expect("an answer").text().await.expect("a page");
     assert!(page.contains("recharge_callbacks_total{reason=\"stored\"} 3"), "{page}");
     system.finish().await;

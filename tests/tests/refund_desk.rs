@@ -88,7 +88,7 @@ async fn what_is_abnormal_is_listed_apart_and_settled_by_hand() {
     for order_no in &numbers {
         refund_nos.push(stuck(&system, order_no).await);
     }
-    assert_eq!(system.workers[0].log().matches("is abnormal: the payer's account cannot take the money").count(), 4);
+    system.workers[0].tells("is abnormal: the payer's account cannot take the money", 4).await;
     let list = run(&system, &["refund", "abnormal"]);
     assert!(refund_nos.iter().all(|refund_no| list.contains(refund_no.as_str())), "{list}");
     assert!(list.contains("0 min") && list.contains("ops refund abnormal redirect"), "{list}");

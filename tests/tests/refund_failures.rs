@@ -164,7 +164,7 @@ async fn a_refund_that_cannot_be_asked_for_is_a_dead_letter_until_an_operator_re
         let dead = "select count(*) from payment_refunds where status = 'pending' and next_attempt_at is null";
         system.wait_for_count("it is given up", dead, i64::try_from(refund_nos.len()).expect("few")).await;
     }
-    assert_eq!(system.workers[0].log().matches("dead letter: refund ").count(), 2);
+    system.workers[0].tells("dead letter: refund ", 2).await;
     let list = system.ops(&["refund", "list"]);
     assert_eq!(list.out.matches("dead letter").count(), 2, "{}", list.out);
     assert!(list.out.contains("no_auth: "), "{}", list.out);
@@ -201,7 +201,7 @@ async fn a_worker_that_is_not_believed_spends_no_attempt() {
     system.fail_next(unsigned(401, "SIGN_ERROR")).await;
     system.start_worker().await;
     system.wait_for_refund(&refund_no, "success").await;
-    assert_eq!(system.workers[1].log().matches("waits for a request that is signed and timed right").count(), 1);
+    system.workers[1].tells("waits for a request that is signed and timed right", 1).await;
     system.finish().await;
 }
 

@@ -53,7 +53,7 @@ async fn one_that_began_in_the_console_is_taken_over() {
     system.settle_refund(&stuck, "SUCCESS").await;
     system.wait_for_refund(&stuck, "success").await;
     assert_eq!(system.order_state(&numbers[2]).await, ("refunded".into(), 100));
-    assert_eq!(system.workers[0].log().matches("began at WeChat Pay; its points were taken back").count(), 2);
+    system.workers[0].tells("began at WeChat Pay; its points were taken back", 2).await;
     system.finish().await;
 }
 
